@@ -1,0 +1,47 @@
+/* Every limit of the program, with its unit and reason. A limit that a person
+ * may want to move has an option of `moult serve`; the rest hold always. */
+#ifndef MOULT_BASE_LIMITS_H
+#define MOULT_BASE_LIMITS_H
+
+#define MOULT_KIB (1024ul)
+#define MOULT_MIB (1024ul * MOULT_KIB)
+#define MOULT_GIB (1024ul * MOULT_MIB)
+
+/* HTTP. */
+#define MOULT_BODY_BYTES_MAX (16 * MOULT_MIB)      /* --max-body; 2,048 texts of 8 KB. */
+#define MOULT_BODY_BYTES_ON_LOOP (16 * MOULT_KIB)  /* Larger bodies are parsed off the loop: jansson does 72 MB/s. */
+#define MOULT_BODIES_BYTES_MAX (256 * MOULT_MIB)   /* All bodies in flight together: holds back reading. */
+#define MOULT_HEADER_BYTES_MAX (16 * MOULT_KIB)    /* Per connection; a GET /?q= carries its text here. */
+#define MOULT_CONNECTIONS_MAX 10240
+#define MOULT_IDLE_SECONDS_MAX 75                  /* Longer than the usual proxies keep a connection. */
+#define MOULT_URL_BYTES_MAX (12 * MOULT_KIB)
+
+/* JSON. */
+#define MOULT_JSON_DEPTH_MAX 64
+
+/* Requests. */
+#define MOULT_TEXTS_PER_REQUEST_MAX 2048           /* OpenAI's own. */
+#define MOULT_WAITING_TEXTS_MAX 512                /* --max-waiting. */
+#define MOULT_MODEL_NAME_BYTES_MAX 64              /* A slot's name. */
+
+/* Models. */
+#define MOULT_MODEL_FILE_BYTES_MAX (16 * MOULT_GIB)
+#define MOULT_MODEL_FILES_MAX 256
+#define MOULT_SMALL_FILE_BYTES_MAX (4 * MOULT_MIB) /* config.json and its like. */
+#define MOULT_TOKENIZER_BYTES_MAX (64 * MOULT_MIB) /* Multilingual vocabularies have 17 MB. */
+#define MOULT_SAFETENSORS_HEADER_BYTES_MAX (64 * MOULT_MIB)
+#define MOULT_TENSORS_MAX 65536
+#define MOULT_DIMENSIONS_MAX 8192
+#define MOULT_LAYERS_MAX 128
+#define MOULT_TOKENS_PER_TEXT_MAX 32768
+#define MOULT_VOCABULARY_MAX (4 * 1024 * 1024)
+
+/* Slots, generations, workers. */
+#define MOULT_SLOTS_MAX 64
+#define MOULT_GENERATIONS_PER_SLOT_MAX 3
+#define MOULT_HISTORY_MAX 100                      /* Entries kept per slot in state.json. */
+#define MOULT_WATCHDOG_SECONDS 30
+#define MOULT_STRAGGLER_SECONDS 30
+#define MOULT_THREADS_MAX 256
+
+#endif

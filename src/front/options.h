@@ -1,0 +1,35 @@
+/* The options of `moult serve`, parsed by cli/serve.c and owned by it. */
+#ifndef MOULT_FRONT_OPTIONS_H
+#define MOULT_FRONT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct moult_serve_model {
+    char *name;      /* The slot's. */
+    char *source;    /* As given; a folder's real path. */
+};
+
+struct moult_serve_options {
+    struct moult_serve_model *models;
+    unsigned model_count;
+    const char *host;
+    uint16_t port;
+    const char *data;                /* The data folder. */
+    uint32_t threads;                /* 0: what the machine gives. */
+    uint32_t keep_warm_s;
+    uint32_t waiting_texts_max;
+    size_t body_bytes_max;
+    bool overlong_error;             /* --overlong error */
+    bool strict_models;
+    const char *api_key;             /* From --api-key-file; NULL: none. */
+    const char **allowed_hosts;      /* [allowed_host_count] */
+    unsigned allowed_host_count;
+    const char **allowed_sources;    /* --allow-model-from, real paths; [allowed_source_count] */
+    unsigned allowed_source_count;
+    const char **cors_origins;
+    unsigned cors_origin_count;
+};
+
+#endif

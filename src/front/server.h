@@ -1,0 +1,24 @@
+/* The front process: what `moult serve` runs. */
+#ifndef MOULT_FRONT_SERVER_H
+#define MOULT_FRONT_SERVER_H
+
+#include <uv.h>
+
+#include "front/options.h"
+#include "front/slots.h"
+#include "front/update.h"
+
+/* What every part of the front is handed: one of each, made by moult_serve(). */
+struct moult_server {
+    uv_loop_t *loop;
+    const struct moult_serve_options *options;
+    struct moult_slots *slots;
+    struct moult_updates *updates;
+    bool stopping;                   /* SIGTERM came: admitted requests are answered, new ones not taken. */
+    uint64_t started_at;             /* Seconds since the epoch. */
+};
+
+/* Serves until SIGTERM or SIGINT. Returns the exit code. */
+int moult_serve(const struct moult_serve_options *options);
+
+#endif

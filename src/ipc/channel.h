@@ -1,0 +1,85 @@
+/* The shared memory between the front and one worker.
+ *
+ * Two sealed memfds, one writer each. The front writes the request area and
+ * maps the answer area read-only; the worker does the reverse, and a seal
+ * (F_SEAL_FUTURE_WRITE) holds it to that. A request is a slot number in a ring;
+ * its slot says where its message lies and which block of the answer area the
+ * worker may fill. The front owns the allocation of both areas, so answers
+ * come back in any order and are sent from where they lie. Two eventfds wake
+ * the other side, and only when it sleeps.
+ *
+ * ipc/layout.h has the byte tables. This header is the front's side: one
+ * thread, the loop's, uses it. port.h is the worker's. */
+#ifndef MOULT_IPC_CHANNEL_H
+#define MOULT_IPC_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "moult.h"
+
+#define MOULT_CHANNEL_SLOTS 1024
+
+enum moult_lane { MOULT_LANE_SINGLE, MOULT_LANE_BATCH };
+
+enum moult_worker_state {
+    MOULT_WORKER_STARTING,
+    MOULT_WORKER_LOADING,
+    MOULT_WORKER_CHECKING,    /* The self-check, which also warms. */
+    MOULT_WORKER_READY,
+    MOULT_WORKER_FAILED       /* `failure` says why; the process is about to exit. */
+};
+
+/* What a worker says about itself; copied out of shared memory and checked
+ * (strings end, numbers are within limits.h). */
+struct moult_worker_report {
+    enum moult_worker_state state;
+    double load_progress;                 /* 0 to 1 */
+    char failure[512];
+    char fingerprint[MOULT_SHA256_HEX];
+    char architecture[32], pooling[16], kernels[16], precision[16];
+    bool normalized, has_query_prompt, has_document_prompt;
+    uint32_t dimensions, tokens_max, vocabulary_size, layers, threads;
+};
+
+struct moult_channel;
+
+struct moult_channel *moult_channel_open(struct moult_error *error);
+void moult_channel_close(struct moult_channel *channel);
+
+/* The descriptors that the worker inherits, in the order of port.h. */
+enum { MOULT_CHANNEL_FDS = 4 };
+void moult_channel_worker_fds(const struct moult_channel *channel, int fds[MOULT_CHANNEL_FDS]);
+/* Readable when the worker has something to say: completions or a new state. */
+int moult_channel_wake_fd(const struct moult_channel *channel);
+
+/* Copies a message in and hands it to the worker. Returns the slot (0 to
+ * MOULT_CHANNEL_SLOTS - 1), or -1 when there is no room just now: then try
+ * again after a release. */
+int moult_channel_submit(struct moult_channel *channel, enum moult_lane lane,
+                         const void *message, size_t size, size_t answer_capacity);
+/* True if such a request could ever fit into empty areas. */
+bool moult_channel_fits(size_t size, size_t answer_capacity);
+
+/* Takes the next finished slot, or -1. *block and *capacity are its answer
+ * block, valid until moult_channel_release(). A worker that names a slot that
+ * is not its own gets -1 and *broken = true: kill it. */
+int moult_channel_completed(struct moult_channel *channel, const char **block,
+                            size_t *capacity, bool *broken);
+/* Gives the slot's memory back. Large blocks go back to the system. */
+void moult_channel_release(struct moult_channel *channel, int slot);
+
+/* Clears the wake-up; call it before draining completions. */
+void moult_channel_wake_clear(struct moult_channel *channel);
+void moult_channel_report(struct moult_channel *channel, struct moult_worker_report *report);
+/* Grows while the worker lives and moves: the watchdog compares two looks. */
+uint64_t moult_channel_progress(const struct moult_channel *channel);
+/* Whether the worker has begun this slot: after its death these are the suspects. */
+bool moult_channel_started(const struct moult_channel *channel, int slot);
+/* Asks the worker to finish what it has and exit. */
+void moult_channel_ask_exit(struct moult_channel *channel);
+
+#endif

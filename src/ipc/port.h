@@ -1,0 +1,59 @@
+/* The worker's side of the shared memory (channel.h). Its compute threads call
+ * these at once; each function says whether it locks. */
+#ifndef MOULT_IPC_PORT_H
+#define MOULT_IPC_PORT_H
+
+#include "ipc/channel.h"
+#include "ipc/message.h"
+
+struct moult_port;
+
+/* The inherited descriptors: request area, answer area, wake the worker, wake
+ * the front. Maps, and refuses another version or size. */
+struct moult_port *moult_port_open(const int fds[MOULT_CHANNEL_FDS], struct moult_error *error);
+void moult_port_close(struct moult_port *port);
+
+struct moult_port_request {
+    int slot;
+    enum moult_lane lane;
+    const void *message;       /* In shared memory, read-only. */
+    size_t size;
+    char *block;               /* Where the answer goes. */
+    size_t capacity;
+    uint64_t submitted_ns;
+};
+
+/* Takes the next request if there is one; never waits. One caller at a time. */
+bool moult_port_take(struct moult_port *port, struct moult_port_request *request);
+/* Waits until there may be a request or the front asks for the exit. Any thread. */
+void moult_port_wait(struct moult_port *port);
+/* Wakes one more waiting thread, when work is left over. */
+void moult_port_wake_other(struct moult_port *port);
+bool moult_port_exit_asked(const struct moult_port *port);
+
+/* Marks the slot as begun (moult_channel_started). Any thread. */
+void moult_port_started(struct moult_port *port, int slot);
+/* Hands finished slots back, and wakes the front once. Any thread. */
+void moult_port_complete(struct moult_port *port, const int *slots, unsigned count);
+
+/* Publishes all of `report`, and wakes the front when its state changed. */
+void moult_port_report(struct moult_port *port, const struct moult_worker_report *report);
+void moult_port_advance(struct moult_port *port);   /* The sign of life. */
+
+/* Writes an answer into a request's block. `cells` point at offsets that the
+ * worker filled by moult_port_cells(); the header is written last. */
+struct moult_answer_cell *moult_answer_cells(char *block, size_t capacity, uint32_t count);
+/* Where the bytes of cells may begin, behind the header and table of `count`. */
+size_t moult_answer_cells_begin(uint32_t count);
+void moult_answer_write(char *block, size_t capacity, enum moult_answer_status status,
+                        uint32_t count, const struct moult_answer_times *times,
+                        const char *message, uint32_t message_text);
+
+/* The bytes that one cell may need, and the writing of one: returns its size. */
+size_t moult_cell_bytes_max(const struct moult_embed_options *options,
+                            const struct moult_cell_frame *frame, uint32_t C);
+size_t moult_cell_write(char *out, const struct moult_embed_options *options,
+                        const struct moult_cell_frame *frame, uint32_t index,
+                        const float *vector, uint32_t C);
+
+#endif

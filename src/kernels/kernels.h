@@ -1,0 +1,91 @@
+/* The numeric kernels: plain C first, faster ones laid over it level by level.
+ *
+ * One table of functions per level; moult_kernels_best() fills nothing and
+ * decides nothing per call: it returns the highest table that this CPU and the
+ * mask in MOULT_CPU allow ("c", "avx2", "avx512"; for tests and bug reports).
+ *
+ * Every function of a table keeps promise 4 (docs/architecture.md): what it
+ * writes for a row, or for a sequence, depends on that row or sequence alone,
+ * bit for bit, whatever stands beside it and however callers split the work.
+ * So there is one accumulator per output with the inner dimension in order,
+ * and no arithmetic that depends on the number of rows. Two levels may differ
+ * in the last bits.
+ *
+ * Letters: T rows (tokens), K inner dimension, N outputs, L tokens of one
+ * sequence, H heads, D width of a head, C = H·D channels. A stride counts floats
+ * between the starts of two rows. Nothing here allocates, except where said. */
+#ifndef MOULT_KERNELS_KERNELS_H
+#define MOULT_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A weight matrix [N][K] with its bias, packed for one level's `linear`:
+ * panels of `panel` outputs, each [K][panel]; outputs beyond N are zero. */
+struct moult_panels {
+    float *values;          /* [panels][K][panel], aligned to 64 bytes. Owned. */
+    float *bias;            /* [panels·panel], aligned to 64 bytes. Owned. */
+    uint32_t inputs;        /* K */
+    uint32_t outputs;       /* N */
+    uint32_t panel;         /* Outputs per panel: the table's. */
+    uint32_t panels;        /* ceil(N / panel) */
+};
+
+/* What `linear` does with an output before it stores it. */
+enum moult_epilogue {
+    MOULT_EPILOGUE_NONE,    /* y = x·w + b */
+    MOULT_EPILOGUE_GELU,    /* y = gelu(x·w + b), with the exact erf */
+    MOULT_EPILOGUE_ADD      /* y = y + (x·w + b): the residual is already in y */
+};
+
+struct moult_kernels {
+    const char *name;
+    uint32_t panel;
+
+    /* Rows [0, T) of x [T][K] times the panels [panel_first, panel_end) of w,
+     * into the matching columns of y [T][N]. */
+    void (*linear)(const struct moult_panels *w, const float *x, size_t x_stride, float *y,
+                   size_t y_stride, uint32_t T, uint32_t panel_first, uint32_t panel_end,
+                   enum moult_epilogue epilogue);
+
+    /* Self-attention of one sequence: for each head in [head_first, head_end),
+     * out = softmax(q·kᵀ·scale)·v, with no mask: all L tokens are real.
+     * q, k, v [L][H·D] with one common stride (they may interleave); out [L][H·D].
+     * `scratch`: moult_attention_scratch_floats(L, D) floats, aligned to 64 bytes. */
+    void (*attention)(const float *q, const float *k, const float *v, size_t stride, float *out,
+                      size_t out_stride, uint32_t L, uint32_t D, uint32_t head_first,
+                      uint32_t head_end, float scale, float *scratch);
+
+    /* x [T][C] in place: (x - mean) / sqrt(variance + epsilon) · gamma + beta. */
+    void (*layer_norm)(float *x, size_t stride, uint32_t T, uint32_t C, const float *gamma,
+                       const float *beta, float epsilon);
+
+    /* out [C] = a + b + c, elementwise: word, position and type embedding of one token. */
+    void (*add3)(float *out, const float *a, const float *b, const float *c, uint32_t C);
+
+    /* out [C] = mean over the L rows of x [L][C]. */
+    void (*mean)(float *out, const float *x, size_t stride, uint32_t L, uint32_t C);
+
+    /* x [C] scaled to length 1; a norm below 1e-12 counts as 1e-12. */
+    void (*unit)(float *x, uint32_t C);
+
+    float (*dot)(const float *a, const float *b, uint32_t C);
+};
+
+/* The table for this machine. The same pointer at every call. Where MOULT_CPU
+ * names a level that this CPU lacks, the highest one below it. */
+const struct moult_kernels *moult_kernels_best(void);
+/* The table of one level by name, or NULL where this CPU (or build) lacks it. */
+const struct moult_kernels *moult_kernels_find(const char *name);
+/* The levels in rising order: 0 is "c"; NULL behind the last this CPU runs. */
+const struct moult_kernels *moult_kernels_at(unsigned index);
+
+/* Packs `weights` [N][K] and `bias` [N] (NULL: zeros) for `kernels`. Returns 0, or -1
+ * when the machine has no memory left. moult_panels_release() frees. */
+int moult_panels_pack(struct moult_panels *panels, const struct moult_kernels *kernels,
+                      const float *weights, const float *bias, uint32_t N, uint32_t K);
+void moult_panels_release(struct moult_panels *panels);
+
+size_t moult_attention_scratch_floats(uint32_t L, uint32_t D);
+
+#endif

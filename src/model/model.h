@@ -1,0 +1,49 @@
+/* What the worker uses of a model beyond include/moult.h: opening from file
+ * descriptors, and encoding token ids with memory that it holds itself. */
+#ifndef MOULT_MODEL_MODEL_H
+#define MOULT_MODEL_MODEL_H
+
+#include "kernels/kernels.h"
+#include "moult.h"
+#include "tokenizer/tokenizer.h"
+
+/* The open files of a model folder. They are opened by name first and parsed
+ * afterwards, so that a process may give up its file system in between. */
+struct moult_model_files;
+struct moult_model_files *moult_model_files_open(int folder_fd, struct moult_error *error);
+void moult_model_files_close(struct moult_model_files *files);
+
+/* Where a long load stands; may be NULL. Called from the loading thread. */
+struct moult_load_progress {
+    void (*advance)(void *context, double done /* 0 to 1 */);
+    void *context;
+};
+
+/* Parses, verifies and packs; `files` stays the caller's. Tensors must have the
+ * expected names and shapes, finite values, and lie within the file. */
+struct moult_model *moult_model_load(struct moult_model_files *files,
+                                     const struct moult_kernels *kernels, uint32_t threads,
+                                     const struct moult_load_progress *progress,
+                                     struct moult_error *error);
+
+const struct moult_tokenizer *moult_model_tokenizer(const struct moult_model *model);
+const char *moult_model_prompt(const struct moult_model *model, enum moult_prompt prompt);
+
+/* Memory for one thread's forward passes, for up to `tokens_max` tokens at a
+ * time (at least the model's tokens_max). NULL when the machine has none left. */
+struct moult_encoder;
+struct moult_encoder *moult_encoder_open(const struct moult_model *model, uint32_t tokens_max);
+void moult_encoder_close(struct moult_encoder *encoder);
+
+/* One pass over B sequences packed end to end: ids [T], lengths [B] that add up
+ * to T ≤ the encoder's tokens_max. Writes vectors [B][C], pooled and, where the
+ * model says so or `unit` asks for it, normalised. `advance` of the encoder's
+ * owner, if set, is called between layers: the watchdog's sign of life. */
+void moult_encoder_run(struct moult_encoder *encoder, const uint32_t *ids,
+                       const uint32_t *lengths, uint32_t B, float *vectors);
+
+/* A self-check on fixed texts: finite numbers, unit norm where the model
+ * normalises, and the loaded kernels within tolerance of the plain C ones. */
+int moult_model_check(const struct moult_model *model, struct moult_error *error);
+
+#endif

@@ -1,0 +1,21 @@
+/* The process of one generation: `moult worker`, started by the front and by
+ * nobody else. It loads and checks the model whose installed folder it is
+ * given, reports, and then turns requests into answers until told to stop. */
+#ifndef MOULT_WORKER_WORKER_H
+#define MOULT_WORKER_WORKER_H
+
+#include <stdint.h>
+
+#include "ipc/channel.h"
+
+struct moult_worker_options {
+    int channel_fds[MOULT_CHANNEL_FDS];
+    int folder_fd;              /* The installed revision; closed once its files are open. */
+    const char *label;          /* "minilm 7", for the log. */
+    uint32_t threads;           /* 0: what the machine gives. */
+};
+
+/* Returns the exit code. */
+int moult_worker_main(const struct moult_worker_options *options);
+
+#endif
