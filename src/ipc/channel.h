@@ -2,14 +2,22 @@
  *
  * Two sealed memfds, one writer each. The front writes the request area and
  * maps the answer area read-only; the worker does the reverse, and a seal
- * (F_SEAL_FUTURE_WRITE) holds it to that. A request is a slot number in a ring;
+ * on sizes and a read-only descriptor hold it to that. A request is a slot number in a ring;
  * its slot says where its message lies and which block of the answer area the
  * worker may fill. The front owns the allocation of both areas, so answers
- * come back in any order and are sent from where they lie. Two eventfds wake
- * the other side, and only when it sleeps.
+ * come back in any order and are sent from where they lie. A futex wakes the
+ * worker and an eventfd the front, and only when they sleep.
  *
  * ipc/layout.h has the byte tables. This header is the front's side: one
- * thread, the loop's, uses it. port.h is the worker's. */
+ * thread, the loop's, uses it. port.h is the worker's.
+ *
+ * The front starts a worker by executing its own program as
+ *
+ *     moult worker --channel=3,4,5 --folder=6 --parent=PID --threads=N --label="minilm 7"
+ *
+ * with the descriptors of moult_channel_worker_fds() and of the installed
+ * folder under the numbers that it names, and PID its own. All other
+ * descriptors above 2 are closed by the worker. */
 #ifndef MOULT_IPC_CHANNEL_H
 #define MOULT_IPC_CHANNEL_H
 
@@ -50,8 +58,9 @@ struct moult_channel;
 struct moult_channel *moult_channel_open(struct moult_error *error);
 void moult_channel_close(struct moult_channel *channel);
 
-/* The descriptors that the worker inherits, in the order of port.h. */
-enum { MOULT_CHANNEL_FDS = 4 };
+/* The descriptors that the worker inherits, in the order of port.h. They are
+ * the channel's, and close on exec: the spawning code duplicates them. */
+enum { MOULT_CHANNEL_FDS = 3 };
 void moult_channel_worker_fds(const struct moult_channel *channel, int fds[MOULT_CHANNEL_FDS]);
 /* Readable when the worker has something to say: completions or a new state. */
 int moult_channel_wake_fd(const struct moult_channel *channel);

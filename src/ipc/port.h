@@ -8,8 +8,9 @@
 
 struct moult_port;
 
-/* The inherited descriptors: request area, answer area, wake the worker, wake
- * the front. Maps, and refuses another version or size. */
+/* The inherited descriptors: request area, answer area, the front's eventfd.
+ * Maps, and refuses another version or size. The descriptors become the port's,
+ * and are closed when it fails, too. */
 struct moult_port *moult_port_open(const int fds[MOULT_CHANNEL_FDS], struct moult_error *error);
 void moult_port_close(struct moult_port *port);
 
@@ -25,9 +26,12 @@ struct moult_port_request {
 
 /* Takes the next request if there is one; never waits. One caller at a time. */
 bool moult_port_take(struct moult_port *port, struct moult_port_request *request);
-/* Waits until there may be a request or the front asks for the exit. Any thread. */
-void moult_port_wait(struct moult_port *port);
-/* Wakes one more waiting thread, when work is left over. */
+/* Waits until there may be a request or the front asks for the exit. `seen` is
+ * what moult_port_bell() said before the caller looked for work and found none:
+ * what came after that look ends the wait at once. Any thread. */
+uint32_t moult_port_bell(const struct moult_port *port);
+void moult_port_wait(struct moult_port *port, uint32_t seen);
+/* Wakes one more waiting thread, when work is left over. Any thread. */
 void moult_port_wake_other(struct moult_port *port);
 bool moult_port_exit_asked(const struct moult_port *port);
 
