@@ -3,7 +3,9 @@
 # make test   installs what is missing and runs every test; SAN=address,undefined with sanitizers
 # make help   says the rest
 
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 SAN     ?=
 # Objects of another compiler or sanitizer never meet: each has a folder of its own.
 BUILD   := build$(if $(SAN),/san)$(if $(filter-out gcc cc,$(notdir $(CC))),/$(notdir $(CC)))
@@ -68,6 +70,10 @@ $(foreach f,$(FOLDERS),$(eval $(call unit_rules,$(f))))
 .PRECIOUS: $(BUILD)/tests/unit/%.o
 .PHONY: unit-tests
 unit-tests: $(UNIT_TESTS)
+
+# The load that tests/update and tests/fault put on a server, checking every answer.
+$(BUILD)/tests/tools/load: $(BUILD)/tests/tools/load.o $(BUILD)/tests/tools/answer.o
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
 .PHONY: clean
 clean:

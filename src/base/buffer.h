@@ -1,6 +1,6 @@
 /* Bytes that grow up to a bound given at birth. An append beyond the bound is
- * dropped whole and remembered in `overflowed`, so that a writer may check once
- * at the end. */
+ * dropped whole, and so is everything after it: the buffer holds a prefix of
+ * what was written, and `overflowed`, checked once at the end, tells. */
 #ifndef MOULT_BASE_BUFFER_H
 #define MOULT_BASE_BUFFER_H
 
@@ -21,7 +21,7 @@ bool moult_buffer_append(struct moult_buffer *buffer, const void *bytes, size_t 
 bool moult_buffer_text(struct moult_buffer *buffer, const char *text);
 bool moult_buffer_format(struct moult_buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* As a JSON string, quotes included. Invalid UTF-8 becomes U+FFFD. */
+/* As a JSON string, quotes included. A byte that is no part of valid UTF-8 becomes U+FFFD. */
 bool moult_buffer_json_string(struct moult_buffer *buffer, const char *bytes, size_t size);
 /* Hands the bytes to the caller, who frees them; the buffer is empty again. */
 char *moult_buffer_take(struct moult_buffer *buffer, size_t *size);

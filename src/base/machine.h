@@ -15,4 +15,13 @@ uint64_t moult_machine_resident_bytes(int pid);
 /* CLOCK_MONOTONIC. */
 uint64_t moult_clock_ns(void);
 
+/* What the cgroups say alone, read below `root`, which is "" but in tests:
+ * `root`/proc/self/cgroup and mountinfo, and what they name. UINT64_MAX: no limit. */
+struct moult_cgroup_limits {
+    uint64_t milli_cpus;         /* Thousandths of a CPU. */
+    uint64_t memory_bytes;
+    uint64_t memory_free_bytes;  /* Page cache that can be dropped counts as free. */
+};
+void moult_cgroup_read(const char *root, struct moult_cgroup_limits *limits);
+
 #endif

@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The length, 1 to 4, of the valid sequence that `bytes` begin with; 0 for none. */
+unsigned moult_utf8_sequence(const char *bytes, size_t size);
+
 bool moult_utf8_valid(const char *bytes, size_t size);
 
 /* Decodes one code point of valid UTF-8 and moves *at behind it. */
