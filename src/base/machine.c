@@ -278,15 +278,20 @@ static uint32_t threads_by_affinity(void)
     return count < 1 ? 1 : (uint32_t)count;
 }
 
+uint32_t moult_cgroup_threads(const struct moult_cgroup_limits *limits, uint32_t cpus)
+{
+    uint64_t threads = cpus;
+    if (limits->milli_cpus != NO_LIMIT)
+        lower(&threads, limits->milli_cpus / 1000 + (limits->milli_cpus % 1000 > 0));
+    lower(&threads, MOULT_THREADS_MAX);
+    return threads < 1 ? 1 : (uint32_t)threads;
+}
+
 uint32_t moult_machine_threads(void)
 {
     struct moult_cgroup_limits limits;
     moult_cgroup_read("", &limits);
-    uint64_t threads = threads_by_affinity();
-    if (limits.milli_cpus != NO_LIMIT)
-        lower(&threads, (limits.milli_cpus + 999) / 1000);
-    lower(&threads, MOULT_THREADS_MAX);
-    return threads < 1 ? 1 : (uint32_t)threads;
+    return moult_cgroup_threads(&limits, threads_by_affinity());
 }
 
 static uint64_t read_meminfo(const char *key)

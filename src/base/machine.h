@@ -23,5 +23,7 @@ struct moult_cgroup_limits {
     uint64_t memory_free_bytes;  /* Page cache that can be dropped counts as free. */
 };
 void moult_cgroup_read(const char *root, struct moult_cgroup_limits *limits);
+/* Of `cpus` threads, as many as the limits let run at once: fractions rounded up, at least 1. */
+uint32_t moult_cgroup_threads(const struct moult_cgroup_limits *limits, uint32_t cpus);
 
 #endif
