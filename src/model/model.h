@@ -35,12 +35,20 @@ struct moult_encoder;
 struct moult_encoder *moult_encoder_open(const struct moult_model *model, uint32_t tokens_max);
 void moult_encoder_close(struct moult_encoder *encoder);
 
-/* One pass over B sequences packed end to end: ids [T], lengths [B] that add up
- * to T ≤ the encoder's tokens_max. Writes vectors [B][C], pooled and, where the
- * model says so or `unit` asks for it, normalised. `advance` of the encoder's
- * owner, if set, is called between layers: the watchdog's sign of life. */
+/* Called between the layers of a pass, from its thread: a watchdog's sign of life. */
+void moult_encoder_set_advance(struct moult_encoder *encoder, void (*advance)(void *context),
+                               void *context);
+
+/* One pass over B sequences packed end to end: ids [T], lengths [B] (each from 1
+ * to the model's tokens_max) that add up to T <= the encoder's tokens_max. Writes
+ * vectors [B][C], pooled but not yet normalised, since requests of one pass may
+ * differ in that: moult_vector_unit() does it, where the model's info says
+ * `normalized` or a request asks. */
 void moult_encoder_run(struct moult_encoder *encoder, const uint32_t *ids,
                        const uint32_t *lengths, uint32_t B, float *vectors);
+
+/* Scales a vector [C] of the model to length 1. */
+void moult_vector_unit(const struct moult_model *model, float *vector);
 
 /* A self-check on fixed texts: finite numbers, unit norm where the model
  * normalises, and the loaded kernels within tolerance of the plain C ones. */
