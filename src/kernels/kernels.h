@@ -42,6 +42,12 @@ struct moult_kernels {
     const char *name;
     uint32_t panel;
 
+    /* A good number of rows for one trip through a layer. `linear` blocks its rows by
+     * itself and is right with any T; but a caller that takes so many rows at a time
+     * through x → F → x of the feed-forward part finds the wide middle in L2 still.
+     * Fewer than 8 rows wait for the weights and not for arithmetic. */
+    uint32_t rows_block;
+
     /* Rows [0, T) of x [T][K] times the panels [panel_first, panel_end) of w,
      * into the matching columns of y [T][N]. */
     void (*linear)(const struct moult_panels *w, const float *x, size_t x_stride, float *y,
@@ -73,7 +79,8 @@ struct moult_kernels {
 };
 
 /* The table for this machine. The same pointer at every call. Where MOULT_CPU
- * names a level that this CPU lacks, the highest one below it. */
+ * names a level that this CPU lacks, the highest one below it; where it names
+ * none at all, it counts as unset. */
 const struct moult_kernels *moult_kernels_best(void);
 /* The table of one level by name, or NULL where this CPU (or build) lacks it. */
 const struct moult_kernels *moult_kernels_find(const char *name);
@@ -81,7 +88,7 @@ const struct moult_kernels *moult_kernels_find(const char *name);
 const struct moult_kernels *moult_kernels_at(unsigned index);
 
 /* Packs `weights` [N][K] and `bias` [N] (NULL: zeros) for `kernels`. Returns 0, or -1
- * when the machine has no memory left. moult_panels_release() frees. */
+ * when the machine has no memory left: then `panels` is empty. moult_panels_release() frees. */
 int moult_panels_pack(struct moult_panels *panels, const struct moult_kernels *kernels,
                       const float *weights, const float *bias, uint32_t N, uint32_t K);
 void moult_panels_release(struct moult_panels *panels);

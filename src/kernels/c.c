@@ -1,0 +1,204 @@
+/* The plain C level: the arithmetic that the others are tested against, and what runs on a
+ * CPU that none of them fits. Loops run along outputs, so that a compiler can put neighbours
+ * into the lanes of a register without touching the order of any sum.
+ *
+ * exp and erf are taken in double and rounded once: the result then does not depend on
+ * which libm, or which of its variants for this CPU, computed it. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/levels.h"
+
+enum {
+    PANEL = 8,      /* Outputs per panel. */
+    ROWS = 4        /* Rows of a tile: 4 × 8 sums are 8 SSE registers of 16. */
+};
+
+static float gelu(float x) {
+    return (float)(0.5 * (double)x * erfc(-(double)x * 0.70710678118654752440));
+}
+
+static void finish_row(float *y, const float *sums, const float *bias, uint32_t columns,
+                       enum moult_epilogue epilogue) {
+    for (uint32_t j = 0; j < columns; j++) {
+        float sum = sums[j] + bias[j];
+
+        if (epilogue == MOULT_EPILOGUE_GELU)
+            y[j] = gelu(sum);
+        else if (epilogue == MOULT_EPILOGUE_ADD)
+            y[j] += sum;
+        else
+            y[j] = sum;
+    }
+}
+
+/* sums [PANEL] = x [K] times one panel [K][PANEL]. */
+static void multiply_row(float *restrict sums, const float *restrict x,
+                         const float *restrict panel, uint32_t K) {
+    memset(sums, 0, PANEL * sizeof(*sums));
+    for (size_t k = 0; k < K; k++) {
+        for (size_t j = 0; j < PANEL; j++)
+            sums[j] += x[k] * panel[k * PANEL + j];
+    }
+}
+
+/* The same for ROWS rows at once, which reads the panel once for all of them. */
+static void multiply_rows(float sums[restrict ROWS][PANEL], const float *restrict x,
+                          size_t x_stride, const float *restrict panel, uint32_t K) {
+    float s0[PANEL] = {0}, s1[PANEL] = {0}, s2[PANEL] = {0}, s3[PANEL] = {0};
+
+    for (size_t k = 0; k < K; k++) {
+        const float *w = panel + k * PANEL;
+        float x0 = x[k], x1 = x[x_stride + k], x2 = x[2 * x_stride + k], x3 = x[3 * x_stride + k];
+
+        for (size_t j = 0; j < PANEL; j++) {
+            s0[j] += x0 * w[j];
+            s1[j] += x1 * w[j];
+            s2[j] += x2 * w[j];
+            s3[j] += x3 * w[j];
+        }
+    }
+    memcpy(sums[0], s0, sizeof(s0));
+    memcpy(sums[1], s1, sizeof(s1));
+    memcpy(sums[2], s2, sizeof(s2));
+    memcpy(sums[3], s3, sizeof(s3));
+}
+
+static void linear(const struct moult_panels *w, const float *x, size_t x_stride, float *y,
+                   size_t y_stride, uint32_t T, uint32_t panel_first, uint32_t panel_end,
+                   enum moult_epilogue epilogue) {
+    for (uint32_t p = panel_first; p < panel_end; p++) {
+        const float *panel = w->values + (size_t)p * w->inputs * PANEL;
+        const float *bias = w->bias + (size_t)p * PANEL;
+        uint32_t column = p * PANEL;
+        uint32_t columns = w->outputs - column < PANEL ? w->outputs - column : PANEL;
+
+        for (uint32_t t = 0; t < T;) {
+            float sums[ROWS][PANEL];
+            uint32_t rows = T - t < ROWS ? 1 : ROWS;
+
+            if (rows == ROWS)
+                multiply_rows(sums, x + t * x_stride, x_stride, panel, w->inputs);
+            else
+                multiply_row(sums[0], x + t * x_stride, panel, w->inputs);
+            for (uint32_t i = 0; i < rows; i++)
+                finish_row(y + (t + i) * y_stride + column, sums[i], bias, columns, epilogue);
+            t += rows;
+        }
+    }
+}
+
+/* scores [L] in, exp(score - highest) out; returns one over their sum. */
+static float softmax(float *scores, uint32_t L) {
+    float highest = scores[0];
+    double sum = 0;
+
+    for (uint32_t j = 1; j < L; j++)
+        highest = scores[j] > highest ? scores[j] : highest;
+    for (uint32_t j = 0; j < L; j++) {
+        scores[j] = (float)exp((double)(scores[j] - highest));
+        sum += (double)scores[j];
+    }
+    return (float)(1.0 / sum);
+}
+
+/* One query: scores [L] = q [D] · keys [D][L], then out [D] = softmax(scores) · v [L][D]. */
+static void attend(const float *restrict q, const float *restrict keys, const float *restrict v,
+                   size_t stride, float *restrict out, float *restrict scores, uint32_t L,
+                   uint32_t D) {
+    float factor;
+
+    memset(scores, 0, L * sizeof(*scores));
+    for (uint32_t d = 0; d < D; d++) {
+        for (uint32_t j = 0; j < L; j++)
+            scores[j] += q[d] * keys[(size_t)d * L + j];
+    }
+    factor = softmax(scores, L);
+    memset(out, 0, D * sizeof(*out));
+    for (uint32_t j = 0; j < L; j++) {
+        for (uint32_t d = 0; d < D; d++)
+            out[d] += scores[j] * v[j * stride + d];
+    }
+    for (uint32_t d = 0; d < D; d++)
+        out[d] *= factor;
+}
+
+static void attention(const float *q, const float *k, const float *v, size_t stride, float *out,
+                      size_t out_stride, uint32_t L, uint32_t D, uint32_t head_first,
+                      uint32_t head_end, float scale, float *scratch) {
+    float *keys = scratch, *scores = scratch + (size_t)D * L;
+
+    for (uint32_t head = head_first; head < head_end; head++) {
+        size_t at = (size_t)head * D;
+
+        for (uint32_t j = 0; j < L; j++) {
+            for (uint32_t d = 0; d < D; d++)
+                keys[(size_t)d * L + j] = k[at + j * stride + d] * scale;
+        }
+        for (uint32_t i = 0; i < L; i++)
+            attend(q + at + i * stride, keys, v + at, stride, out + at + i * out_stride, scores,
+                   L, D);
+    }
+}
+
+static void layer_norm(float *x, size_t stride, uint32_t T, uint32_t C, const float *gamma,
+                       const float *beta, float epsilon) {
+    for (uint32_t t = 0; t < T; t++) {
+        float *row = x + t * stride;
+        double mean = 0, variance = 0, factor;
+
+        for (uint32_t c = 0; c < C; c++)
+            mean += (double)row[c];
+        mean /= C;
+        for (uint32_t c = 0; c < C; c++)
+            variance += ((double)row[c] - mean) * ((double)row[c] - mean);
+        variance /= C;
+        factor = 1 / sqrt(variance + (double)epsilon);
+        for (uint32_t c = 0; c < C; c++)
+            row[c] = (float)(((double)row[c] - mean) * factor) * gamma[c] + beta[c];
+    }
+}
+
+static void add3(float *out, const float *a, const float *b, const float *c, uint32_t C) {
+    for (uint32_t i = 0; i < C; i++)
+        out[i] = a[i] + b[i] + c[i];
+}
+
+static void mean(float *out, const float *x, size_t stride, uint32_t L, uint32_t C) {
+    for (uint32_t c = 0; c < C; c++) {
+        double sum = 0;
+
+        for (uint32_t i = 0; i < L; i++)
+            sum += (double)x[i * stride + c];
+        out[c] = (float)(sum / L);
+    }
+}
+
+static float dot(const float *a, const float *b, uint32_t C) {
+    double sum = 0;
+
+    for (uint32_t c = 0; c < C; c++)
+        sum += (double)a[c] * (double)b[c];
+    return (float)sum;
+}
+
+static void unit(float *x, uint32_t C) {
+    float norm = sqrtf(dot(x, x, C));
+    float factor = 1 / (norm < 1e-12f ? 1e-12f : norm);
+
+    for (uint32_t c = 0; c < C; c++)
+        x[c] *= factor;
+}
+
+const struct moult_kernels moult_kernels_c = {
+    .name = "c",
+    .panel = PANEL,
+    .rows_block = 64,
+    .linear = linear,
+    .attention = attention,
+    .layer_norm = layer_norm,
+    .add3 = add3,
+    .mean = mean,
+    .unit = unit,
+    .dot = dot,
+};
