@@ -1,8 +1,8 @@
 /* The shared memory between the front and one worker.
  *
- * Two sealed memfds, one writer each. The front writes the request area and
- * maps the answer area read-only; the worker does the reverse, and a seal
- * on sizes and a read-only descriptor hold it to that. A request is a slot number in a ring;
+ * Two memfds of sealed size, one writer each. The front writes the request area
+ * and maps the answer area read-only; the worker does the reverse, and holds no
+ * descriptor that would let it do more. A request is a slot number in a ring;
  * its slot says where its message lies and which block of the answer area the
  * worker may fill. The front owns the allocation of both areas, so answers
  * come back in any order and are sent from where they lie. A futex wakes the
