@@ -1,27 +1,41 @@
 # make        builds build/moult
 # make run    installs what is missing, builds, gets the model, serves on port 8080
-# make test   installs what is missing and runs every test; SAN=address,undefined with sanitizers
+# make test   installs what is missing and runs every test
 # make help   says the rest
 
 ifeq ($(origin CC),default)
 CC      := gcc
 endif
 SAN     ?=
+PREFIX  ?= /usr/local
 # Objects of another compiler or sanitizer never meet: each has a folder of its own.
-BUILD   := build$(if $(SAN),/san)$(if $(filter-out gcc cc,$(notdir $(CC))),/$(notdir $(CC)))
+comma   := ,
+BUILD   := build$(if $(SAN),/$(patsubst san-address-undefined,san,san-$(subst $(comma),-,$(SAN))))$(if \
+           $(filter-out gcc,$(notdir $(CC))),/$(notdir $(CC)))
 
-PACKAGES := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto
-CPPFLAGS += -Iinclude -Isrc -D_GNU_SOURCE $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+PACKAGES      := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto
+PACKAGE_FLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS  := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+# Without compiler or libraries, whatever is built first says so, in one sentence.
+ifeq ($(and $(PACKAGE_LIBS),$(shell command -v $(firstword $(CC)) 2>/dev/null)),)
+MISSING := say-what-is-missing
+endif
+
+CPPFLAGS += -Iinclude -Isrc -D_GNU_SOURCE $(PACKAGE_FLAGS)
 CFLAGS   ?= -O2 -g
 CFLAGS   += -std=c17 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wvla -fno-strict-aliasing -ffp-contract=off -fstack-protector-strong -pthread
-LDLIBS   += $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lm -pthread
+LDLIBS   += $(PACKAGE_LIBS) -lm -pthread
 ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDFLAGS  += -fsanitize=$(SAN)
 endif
 
-# Who may use whom; tests/unit/<folder> links with the same, and tools/check-includes reads it.
+# Commands are shown with V=1; else a word and the file; nothing with make -s.
+Q := $(if $(V),,@)
+say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-5s %s\n' $(1) $(2))
+
+# Who may use whom; tests/unit/<folder> links with the same, and tests/tidy checks it.
 USES_base      :=
 USES_kernels   := base
 USES_tokenizer := base
@@ -41,13 +55,15 @@ archive = $(BUILD)/lib/$(1).a
 all: $(BUILD)/moult
 
 $(BUILD)/moult: $(BUILD)/src/cli/main.o $(foreach f,$(FOLDERS),$(call archive,$(f)))
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 define folder_rules
 $(call archive,$(1)): $(call objects,$(1))
 	@mkdir -p $$(@D)
+	$$(call say,AR,$$@)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$$(Q)ar rcs $$@ $$^
 endef
 $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 
@@ -56,15 +72,17 @@ $(BUILD)/src/kernels/%.o: CFLAGS += -O3
 $(BUILD)/src/kernels/x86/avx2.o: CFLAGS += -mavx2 -mfma
 $(BUILD)/src/kernels/x86/avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 
-$(BUILD)/%.o: %.c Makefile
+$(BUILD)/%.o: %.c Makefile | $(MISSING)
+	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # tests/unit/<folder>/test_<noun>.c becomes build/tests/unit/<folder>/test_<noun>.
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*/test_*.c))
 define unit_rules
 $(BUILD)/tests/unit/$(1)/%: $(BUILD)/tests/unit/$(1)/%.o $(call archive,$(1)) $(foreach u,$(USES_$(1)),$(call archive,$(u)))
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $$@ $$^ $(LDLIBS) -lcmocka
+	$$(call say,LINK,$$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $$@ $$^ $(LDLIBS) -lcmocka
 endef
 $(foreach f,$(FOLDERS),$(eval $(call unit_rules,$(f))))
 .PRECIOUS: $(BUILD)/tests/unit/%.o
@@ -75,8 +93,69 @@ unit-tests: $(UNIT_TESTS)
 $(BUILD)/tests/tools/load: $(BUILD)/tests/tools/load.o $(BUILD)/tests/tools/answer.o
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
+# The other programs of tests/. What they are made of says more than a pattern could.
+ARCHIVES := $(foreach f,$(FOLDERS),$(call archive,$(f)))
+$(BUILD)/tests/tools/load: $(BUILD)/tests/tools/load.o $(BUILD)/tests/tools/answer.o
+$(BUILD)/tests/tools/%:
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+TEST_PROGRAMS := $(BUILD)/tests/tools/load
+.PHONY: test-programs
+test-programs: $(TEST_PROGRAMS)
+
+# Each tests/fuzz/fuzz_<noun>.c with libFuzzer, which clang has; all objects are made for it.
+FUZZERS := $(patsubst %.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+.PHONY: fuzzers fuzz
+fuzzers:
+	@$(MAKE) --no-print-directory CC=clang SAN=fuzzer-no-link,address,undefined BUILD=build/fuzz \
+	    $(FUZZERS)
+build/fuzz/tests/fuzz/%: build/fuzz/tests/fuzz/%.o $(ARCHIVES)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+
+# What follows needs no compiler and no library at first: the scripts install them.
+.PHONY: run setup test soak
+run:
+	@CC='$(CC)' MODEL='$(MODEL)' PORT='$(PORT)' DATA='$(DATA)' ARGS='$(ARGS)' tools/run
+setup:
+	@tools/setup run
+test:
+	@CC='$(CC)' SAN='$(SAN)' tools/test $(SUITE)
+soak:
+	@CC='$(CC)' SAN='$(SAN)' MOULT_TEST_SOAK=1 tools/test $(SUITE)
+fuzz:
+	@FUZZ_SECONDS='$(or $(FUZZ_SECONDS),600)' tools/test fuzz
+
+.PHONY: say-what-is-missing
+say-what-is-missing:
+	@CC='$(CC)' tools/setup --check; false
+
+.PHONY: install
+install: all
+	install -D -m 755 $(BUILD)/moult $(DESTDIR)$(PREFIX)/bin/moult
+	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/moult/LICENSE
+
+.PHONY: help
+help:
+	@sed -n 's/^## //p' Makefile
+
 .PHONY: clean
 clean:
 	rm -rf build
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+## make                      builds build/moult
+## make run                  installs what is missing, builds, gets the model, serves it
+##   MODEL=FOLDER            another model, in sentence-transformers layout
+##   PORT=8080 DATA=./moult-data ARGS='--keep-warm 0'
+## make test                 installs what is missing and runs every test
+##   SUITE=unit              one suite: tidy unit kernels golden tools api update fault fuzz
+##   SAN=address,undefined   with sanitizers
+## make soak                 the tests with their full counts; takes long
+## make fuzz                 the fuzzers alone: FUZZ_SECONDS=600 for each
+## make setup                installs what is missing, and nothing more
+## make install              PREFIX=/usr/local DESTDIR=
+## make clean                removes build/
+##
+## CC=clang builds with another compiler, V=1 shows the commands.
