@@ -1,0 +1,22 @@
+/* One compute thread's way from texts to answers: tokenize, pack end to end, run
+ * the encoder, write the cells where the front will send them from. */
+#ifndef MOULT_WORKER_ANSWER_H
+#define MOULT_WORKER_ANSWER_H
+
+#include "model/model.h"
+#include "worker/batch.h"
+
+struct moult_answerer;
+
+/* All three stay the caller's. NULL when the machine has not the memory for another encoder. */
+struct moult_answerer *moult_answerer_open(const struct moult_model *model,
+                                           struct moult_batch *batch, struct moult_port *port);
+void moult_answerer_close(struct moult_answerer *answerer);
+
+/* A pass whose result nobody wants: afterwards all memory has been touched. */
+void moult_answerer_warm(struct moult_answerer *answerer);
+
+/* Writes the cells of all texts of the portion, or refuses their requests. */
+void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *portion);
+
+#endif

@@ -1,0 +1,20 @@
+/* What a worker does to itself as a process: name, signals, no core, and how
+ * readily the kernel may kill it. */
+#ifndef MOULT_WORKER_PROCESS_H
+#define MOULT_WORKER_PROCESS_H
+
+/* Signals for the whole process group (Ctrl-C, a service manager's SIGTERM) are the
+ * front's business: it lets the worker finish what was admitted, and asks it to
+ * exit. So the worker ignores them; it dies with its front, or by SIGKILL. */
+void moult_process_settle(void);
+
+/* While a model loads beside one that serves, the worker offers itself first to
+ * the out-of-memory killer. Returns what to hand to moult_process_expose_end(). */
+int moult_process_expose_begin(void);
+void moult_process_expose_end(int before);
+
+/* The calling thread, and all that it starts, yield to everything that serves. There is
+ * no way back: without privilege nobody raises a priority. */
+void moult_thread_yield_always(void);
+
+#endif
