@@ -43,7 +43,8 @@ enum verdict answer_check(const struct expectation *expectations, unsigned expec
         if (strcmp(expectations[i].fingerprint, fingerprint) == 0)
             check.named = &expectations[i];
     if (!check.named) {
-        blame(&check, VERDICT_WRONG, "the answer names the unknown fingerprint \"%s\"", fingerprint);
+        blame(&check, VERDICT_WRONG, "the answer names the unknown fingerprint \"%s\"",
+              fingerprint);
         return check.verdict;
     }
     check.vector = malloc((check.named->C + 1) * sizeof(float));
@@ -57,7 +58,8 @@ enum verdict answer_check(const struct expectation *expectations, unsigned expec
         blame(&check, VERDICT_WRONG, "not the JSON that was expected, at byte %zu of %zu",
               (size_t)(scanner.at - body), size);
     else if (check.vectors_seen != question->count)
-        blame(&check, VERDICT_WRONG, "%u vectors for %u texts", check.vectors_seen, question->count);
+        blame(&check, VERDICT_WRONG, "%u vectors for %u texts", check.vectors_seen,
+              question->count);
     return check.verdict;
 }
 
@@ -89,15 +91,16 @@ static void judge(struct check *check, size_t position)
     for (unsigned i = 0; i <= check->expectation_count; i++) {
         const struct expectation *model = i ? &check->expectations[i - 1] : check->named;
         if (model->C == check->named->C
-            && memcmp(check->vector, model->vectors + text * model->C, model->C * sizeof(float)) == 0) {
+            && memcmp(check->vector, model->vectors + text * model->C,
+                      model->C * sizeof(float)) == 0) {
             if (model != check->named)
                 blame(check, VERDICT_MIXED, "text %u has the vector of %s in an answer of %s", text,
                       model->fingerprint, check->named->fingerprint);
             return;
         }
     }
-    blame(check, VERDICT_WRONG, "text %u has a vector that no model gives (%a %a…, not %a %a…)", text,
-          (double)check->vector[0], (double)check->vector[1],
+    blame(check, VERDICT_WRONG, "text %u has a vector that no model gives (%a %a…, not %a %a…)",
+          text, (double)check->vector[0], (double)check->vector[1],
           (double)check->named->vectors[text * check->named->C],
           (double)check->named->vectors[text * check->named->C + 1]);
 }

@@ -206,7 +206,7 @@ static void obey_line(char *line)
         for (phase = 0; phase < phase_count && strcmp(phase_names[phase], name) != 0; phase++)
             ;
         if (phase == phase_count && phase_count < PHASES_MAX)
-            strcpy(phase_names[phase_count++], name);
+            memcpy(phase_names[phase_count++], name, sizeof(name));
         phase = phase < PHASES_MAX ? phase : PHASES_MAX - 1;
     } else if (strcmp(line, "report") == 0) {
         report();
@@ -367,6 +367,12 @@ static void fail_to_connect(struct connection *connection, int error)
     fail(connection, "connect: %s", strerror(error));
 }
 
+/* An exact name is answered by one model, whatever came after it. */
+static bool pinned(void)
+{
+    return options.model_name && strchr(options.model_name, '@');
+}
+
 static void begin_request(struct connection *connection)
 {
     draw_question(connection);
@@ -374,7 +380,7 @@ static void begin_request(struct connection *connection)
     counts.begun++;
     connection->began = now();
     connection->generation_least =
-        options.model_name && strchr(options.model_name, '@') ? 0
+        pinned() ? 0
         : generation_least > generation_newest ? generation_least : generation_newest;
     if (connection->fd >= 0) {
         connection->state = STATE_SENDING;
@@ -450,7 +456,7 @@ static int read_head(struct connection *connection, struct answer_head *head)
         } else if ((value = header_value(line, "connection"))) {
             head->closes = strncasecmp(value, "close", 5) == 0;
         } else if ((value = header_value(line, "retry-after"))) {
-            head->has_retry_after = atoi(value) >= 1;
+            head->has_retry_after = strtoul(value, NULL, 10) >= 1;
         }
     }
     if (!head->has_length)
@@ -563,7 +569,7 @@ static void check_generation(const struct connection *connection, const struct a
     counts.by_generation[head->generation]++;
     known = counts.fingerprint_of[head->generation];
     if (!known[0])
-        strcpy(known, head->fingerprint);
+        memcpy(known, head->fingerprint, sizeof(head->fingerprint));
     if (strcmp(known, head->fingerprint) != 0) {
         counts.mixed++;
         trouble("a generation with two fingerprints");
@@ -575,7 +581,7 @@ static void check_generation(const struct connection *connection, const struct a
                  (unsigned long long)connection->generation_least);
         trouble(what);
     }
-    if (head->generation > generation_newest && !(options.model_name && strchr(options.model_name, '@')))
+    if (head->generation > generation_newest && !pinned())
         generation_newest = head->generation;
 }
 
@@ -725,7 +731,7 @@ static char *escape(const char *text, size_t size)
 
     for (size_t i = 0; i < size; i++) {
         if ((unsigned char)text[i] < 0x20) {
-            to += sprintf(to, "\\u%04x", (unsigned)text[i]);
+            to += snprintf(to, 7, "\\u%04x", (unsigned)text[i]);
             continue;
         }
         if (text[i] == '"' || text[i] == '\\')
@@ -792,9 +798,9 @@ static void check_options(void)
 static void read_options(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"port", 1, 0, 'p'}, {"texts", 1, 0, 't'}, {"expect", 1, 0, 'e'}, {"connections", 1, 0, 'c'},
-        {"texts-max", 1, 0, 'x'}, {"seconds", 1, 0, 's'}, {"requests", 1, 0, 'n'},
-        {"rate", 1, 0, 'r'}, {"dialects", 1, 0, 'd'}, {"model", 1, 0, 'm'}, {"key", 1, 0, 'k'},
+        {"port", 1, 0, 'p'}, {"texts", 1, 0, 't'}, {"expect", 1, 0, 'e'},
+        {"connections", 1, 0, 'c'}, {"texts-max", 1, 0, 'x'}, {"seconds", 1, 0, 's'},
+        {"requests", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"dialects", 1, 0, 'd'}, {"model", 1, 0, 'm'}, {"key", 1, 0, 'k'},
         {"allow", 1, 0, 'a'}, {"timeout", 1, 0, 'o'}, {"backoff", 1, 0, 'b'},
         {"until-refused", 0, 0, 'u'}, {"samples", 1, 0, 'l'}, {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
 
@@ -803,28 +809,28 @@ static void read_options(int argc, char **argv)
     options.address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1; ) {
         switch (c) {
-        case 'p': options.address.sin_port = htons((uint16_t)atoi(optarg)); break;
+        case 'p': options.address.sin_port = htons((uint16_t)strtoul(optarg, NULL, 10)); break;
         case 't': read_texts(optarg); break;
         case 'e':
             if (expectation_count == EXPECTATIONS_MAX)
                 usage();
             expectation_open(&expectations[expectation_count++], optarg);
             break;
-        case 'c': options.connections = (unsigned)atoi(optarg); break;
-        case 'x': options.texts_max = (unsigned)atoi(optarg); break;
-        case 's': options.seconds = atof(optarg); break;
+        case 'c': options.connections = (unsigned)strtoul(optarg, NULL, 10); break;
+        case 'x': options.texts_max = (unsigned)strtoul(optarg, NULL, 10); break;
+        case 's': options.seconds = strtod(optarg, NULL); break;
         case 'n': options.requests = strtoull(optarg, NULL, 10); break;
-        case 'r': options.rate = atof(optarg); break;
+        case 'r': options.rate = strtod(optarg, NULL); break;
         case 'd': read_dialects(optarg); break;
         case 'm': options.model_name = optarg; break;
         case 'k': options.key = optarg; break;
         case 'a':
             if (options.status_count == STATUSES_MAX)
                 usage();
-            options.statuses[options.status_count++] = (unsigned)atoi(optarg);
+            options.statuses[options.status_count++] = (unsigned)strtoul(optarg, NULL, 10);
             break;
-        case 'o': options.timeout_s = atof(optarg); break;
-        case 'b': options.backoff_s = atof(optarg); break;
+        case 'o': options.timeout_s = strtod(optarg, NULL); break;
+        case 'b': options.backoff_s = strtod(optarg, NULL); break;
         case 'u': options.until_refused = true; break;
         case 'l': options.samples_file = optarg; break;
         case 'z': options.seed = strtoull(optarg, NULL, 10); break;

@@ -1,23 +1,26 @@
-"""Model folders for the tests: tiny ones with random weights, noisy copies, and broken ones of each kind.
+"""Model folders for the tests: tiny ones of random weights, noisy copies, broken ones of each kind.
 
 Nothing but the standard library, so that the tests need no packages for it."""
 
 import array
 import json
+import math
 import os
 import pathlib
 import random
 import shutil
 import struct
 
-WORDS = ("the of and to in a is was for on that with as it at by from his her an be this which or are "
-         "had not but have were all their one you they we can if when what there more who out so said "
-         "time about other into than its some only new could these two may first then do any like my "
-         "now over such our man even most made after also did many before must through back years where "
-         "much your way well down should because each just those people how too little state good very "
-         "make world still own see men work long here get both between life being under never day same "
-         "another know while last might us great old year off come since against go came right used "
-         "london big how city model vector worker request answer server").split()
+WORDS = """
+    the of and to in a is was for on that with as it at by from his her an be this which or are
+    had not but have were all their one you they we can if when what there more who out so said
+    time about other into than its some only new could these two may first then do any like my now
+    over such our man even most made after also did many before must through back years where much
+    your way well down should because each just those people how too little state good very make
+    world still own see men work long here get both between life being under never day same
+    another know while last might us great old year off come since against go came right used
+    london big how city model vector worker request answer server
+    """.split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 VOCABULARY = SPECIAL + list(LETTERS) + ["##" + letter for letter in LETTERS] + list(".,!?'-") \
@@ -99,14 +102,15 @@ def tokenizer_json(vocabulary):
 
 def tiny_tensors(seed, width, layers, inner, positions):
     draw = random.Random(seed)
+    pool = [draw.gauss(0, 0.1) for _ in range(8191)]
     tensors = {}
 
     def add(name, *shape, around=0.0):
-        count = 1
-        for n in shape:
-            count *= n
-        values = array.array("f", (draw.gauss(around, 0.1) for _ in range(count)))
-        tensors[name] = ("F32", list(shape), values.tobytes())
+        count = math.prod(shape)
+        at = draw.randrange(len(pool))
+        values = array.array("f", (around + value for value in pool[at:] + pool[:at]))
+        values = values * (count // len(pool) + 1)
+        tensors[name] = ("F32", list(shape), values[:count].tobytes())
 
     def norm(name):
         add(name + ".weight", width, around=1.0)
@@ -132,10 +136,9 @@ def tiny_tensors(seed, width, layers, inner, positions):
     return tensors
 
 
-def make_tiny(folder, seed=1, width=32, layers=2, heads=4, positions=64):
-    """A whole model of a few hundred kilobytes. Another seed is another model of the same shape."""
+def make_tiny(folder, seed=1, width=32, layers=2, heads=4, inner=64, positions=64):
+    """A whole model of some hundred kilobytes. Another seed is another model of the same shape."""
     folder = pathlib.Path(folder)
-    inner = 2 * width
     write_json(folder / "config.json", {
         "architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu",
         "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads,
@@ -149,7 +152,8 @@ def make_tiny(folder, seed=1, width=32, layers=2, heads=4, positions=64):
                                                       "do_lower_case": False})
     write_json(folder / "modules.json", [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": 1, "name": "1", "path": "1_Pooling",
+         "type": "sentence_transformers.models.Pooling"},
         {"idx": 2, "name": "2", "path": "2_Normalize",
          "type": "sentence_transformers.models.Normalize"}])
     write_json(folder / "1_Pooling/config.json", {
@@ -158,6 +162,11 @@ def make_tiny(folder, seed=1, width=32, layers=2, heads=4, positions=64):
         "pooling_mode_mean_sqrt_len_tokens": False})
     write_tensors(folder / "model.safetensors", tiny_tensors(seed, width, layers, inner, positions))
     return folder
+
+
+def make_large(folder, seed=1):
+    """The same with 113 MB of weights."""
+    return make_tiny(folder, seed, width=768, layers=4, heads=12, inner=3072)
 
 
 def copy(source, folder):
@@ -169,13 +178,11 @@ def copy(source, folder):
 
 
 def copy_with_noise(source, folder, amount=0.01, seed=7):
-    """The same model with each weight changed by about 1 %: its vectors are near, and never equal."""
+    """The same model with each weight changed by about 1 %: its vectors are near, never equal."""
     draw = random.Random(seed)
     factors = [1 + draw.gauss(0, amount) for _ in range(65537)]
-    if pathlib.Path(folder).exists():
-        return pathlib.Path(folder)
-    partial = copy(source, f"{folder}.{os.getpid()}")
-    tensors = read_tensors(partial / "model.safetensors")
+    folder = copy(source, folder)
+    tensors = read_tensors(folder / "model.safetensors")
     for at, (name, (dtype, shape, data)) in enumerate(tensors.items()):
         if dtype != "F32":
             continue
@@ -183,9 +190,8 @@ def copy_with_noise(source, folder, amount=0.01, seed=7):
         turn = factors[at:] + factors[:at]
         turn = turn * (len(values) // len(turn) + 1)
         tensors[name] = (dtype, shape, array.array("f", map(float.__mul__, values, turn)).tobytes())
-    write_tensors(partial / "model.safetensors", tensors)
-    os.rename(partial, folder)
-    return pathlib.Path(folder)
+    write_tensors(folder / "model.safetensors", tensors)
+    return folder
 
 
 # ---- Broken folders ----
@@ -433,7 +439,8 @@ def _(folder):
 def _(folder):
     value = json.loads((folder / "tokenizer.json").read_text())
     value["model"]["vocab"]["nothing"] = value["model"]["vocab"].pop("[UNK]")
-    value["added_tokens"] = [token for token in value["added_tokens"] if token["content"] != "[UNK]"]
+    value["added_tokens"] = [token for token in value["added_tokens"]
+                             if token["content"] != "[UNK]"]
     write_json(folder / "tokenizer.json", value)
 
 
@@ -463,16 +470,18 @@ def _(folder):
     (folder / "config.json").write_text("[]")
 
 
-for number, (key, value) in enumerate([
+# What the reason may say instead of the setting's own name: another check may find it first.
+ELSEWHERE = {"num_hidden_layers": "layers|encoder.layer.2", "num_attention_heads": "heads",
+             "hidden_size": "shape|word_embeddings", "intermediate_size": "intermediate",
+             "vocab_size": "vocabulary|word_embeddings", "max_position_embeddings": "position"}
+
+for key, value in [
         ("num_hidden_layers", 10 ** 9), ("num_hidden_layers", 0), ("num_hidden_layers", -1),
         ("num_hidden_layers", 3), ("num_attention_heads", 0), ("num_attention_heads", 5),
         ("hidden_size", 0), ("hidden_size", 2 ** 31), ("hidden_size", "32"),
-        ("intermediate_size", 10 ** 18), ("vocab_size", 2 ** 40),
-        ("max_position_embeddings", 0), ("layer_norm_eps", -1.0), ("layer_norm_eps", "small")]):
-    breaks(f"{key} of {value}", key.split("_")[-1] + "|encoder.layer.2" if key == "num_hidden_layers"
-           else key + "|shape|" + {"vocab_size": "vocabulary|word_embeddings",
-                                   "intermediate_size": "intermediate",
-                                   "max_position_embeddings": "position"}.get(key, key))(
+        ("intermediate_size", 10 ** 18), ("vocab_size", 2 ** 40), ("max_position_embeddings", 0),
+        ("layer_norm_eps", -1.0), ("layer_norm_eps", "small")]:
+    breaks(f"{key} of {value}", f"{key}|{ELSEWHERE.get(key, key)}")(
         lambda folder, key=key, value=value: change_json(folder / "config.json", **{key: value}))
 
 

@@ -195,16 +195,16 @@ class Server:
         return self.post("/embed", {"inputs": text},
                          headers={"x-moult-model": model} if model else None)
 
-    def update(self, model=None, wait=True, **more):
+    def update(self, model=None, wait=True, timeout=TIMEOUT, **more):
         body = {"wait": wait, **more}
         if model is not None:
             body["model"] = str(model)
-        return self.post("/update_model", body)
+        return self.post("/update_model", body, timeout=timeout)
 
     def updated(self, model=None, **more):
         """An update that must go live; returns its generation."""
         answer = self.update(model, **more)
-        assert answer.status == 200 and answer.json["status"] == "live", (answer, self.log()[-4000:])
+        assert answer.status == 200 and answer.json["status"] == "live", answer
         return answer.json["generation"]
 
     def slot(self):

@@ -19,7 +19,7 @@ def vector(model, text):
 
 
 class Answerer(http.server.BaseHTTPRequestHandler):
-    """Answers as moult does; `server.fault` says what to get wrong, once `server.after` answers have left."""
+    """Answers as moult does; `server.fault` says what goes wrong after `server.after` answers."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -80,7 +80,7 @@ class Answerer(http.server.BaseHTTPRequestHandler):
 def answerer(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answerer)
     server.fault, server.after, server.answers, server.lock = None, 100, 0, threading.Lock()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     server.expectations = {}
     for model, fingerprint in enumerate(FINGERPRINTS):

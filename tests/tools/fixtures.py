@@ -1,0 +1,132 @@
+"""Fixtures of tests/update and tests/fault: models whose vectors are known, and servers."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+import models
+from loading import BUILD, Load
+from serving import Server
+
+SOAK = os.environ.get("MOULT_TEST_SOAK") == "1"
+FAULTS = BUILD / "moult-faults"
+
+
+def moult(*arguments, binary=None, **more):
+    """Runs a command of the program; returns the finished process."""
+    return subprocess.run([str(binary or BUILD / "moult"), *map(str, arguments)],
+                          capture_output=True, timeout=120, **more)
+
+
+def fingerprint_of(folder):
+    done = moult("info", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["fingerprint"]
+
+
+class Known:
+    """Model folders by a letter, and the vectors that each gives for the texts."""
+
+    def __init__(self, folder, **folders):
+        self.place = pathlib.Path(folder)
+        self.texts = models.texts(200)
+        self.folders, self.fingerprints, self.expectations = {}, {}, {}
+        for letter, source in folders.items():
+            self.add(letter, source)
+
+    def add(self, letter, source):
+        vectors = self.place / f"{letter}.npy"
+        text_file = self.place / "texts.txt"
+        text_file.write_text("".join(text + "\n" for text in self.texts))
+        done = moult("embed", source, "--input", text_file, "--output", vectors)
+        assert done.returncode == 0, done.stderr
+        self.folders[letter] = pathlib.Path(source)
+        self.fingerprints[letter] = fingerprint_of(source)
+        self.expectations[self.fingerprints[letter]] = vectors
+
+    def __getitem__(self, letter):
+        return self.folders[letter]
+
+    def load(self, server, **more):
+        return Load(server.port, self.texts, self.expectations, **more)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Three tiny models of one shape, with other weights; b is also the second best of names."""
+    place = tmp_path_factory.mktemp("tiny")
+    return Known(place, **{letter: models.make_tiny(place / letter / "tiny", seed)
+                           for seed, letter in enumerate("abc", 1)})
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """The real model, and the same with 1 % noise on each weight."""
+    source = os.environ.get("MOULT_TEST_MODEL")
+    if not source:
+        pytest.skip("MOULT_TEST_MODEL names no model folder")
+    place = tmp_path_factory.mktemp("real")
+    return Known(place, a=source, b=models.copy_with_noise(source, place / "noise"))
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """serve(MODEL…, options=[…]) → a server that ends with the test."""
+    servers = []
+
+    def start(*folders, options=(), ready=True, **more):
+        data = more.pop("data", tmp_path / f"data{len(servers)}")
+        server = Server(data, *folders, options=options, **more)
+        servers.append(server)
+        return server.start(ready)
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+        print(f"---- log of {server.data.name} ----\n{server.log()[-6000:]}")
+
+
+# Texts at which the program with fault points misbehaves.
+DEADLY = "\x01moult-fault:crash london"
+
+
+def sleepy(milliseconds):
+    return f"\x01moult-fault:sleep:{milliseconds} london"
+
+
+class Faults:
+    """The file that the program with fault points reads: what happens where."""
+
+    def __init__(self, path):
+        self.path = path
+        self.environment = {"MOULT_FAULTS_FILE": str(path), "MOULT_FAULTS_WATCHDOG_S": "1",
+                            "MOULT_FAULTS_STRAGGLER_S": "2"}
+
+    def set(self, point=None, action=None):
+        """set("loading", "crash"): from now on, at that point. Nothing: no faults."""
+        partial = self.path.with_suffix(".new")
+        partial.write_text(f"{point} {action}\n" if point else "")
+        partial.rename(self.path)
+
+    def reached(self, point):
+        """Whether some process has been at that point while there was something to do."""
+        reached = self.path.with_suffix(".reached")
+        return reached.exists() and point in reached.read_text().split()
+
+
+@pytest.fixture
+def faults(tmp_path):
+    if not FAULTS.exists():
+        pytest.skip(f"{FAULTS} is not built")
+    return Faults(tmp_path / "faults")
+
+
+@pytest.fixture
+def serve_with_faults(serve, faults):
+    def start(*folders, **more):
+        return serve(*folders, binary=FAULTS, environment=faults.environment, **more)
+    return start
