@@ -1,0 +1,27 @@
+/* The handlers that routes.c names, one file per dialect. */
+#ifndef MOULT_FRONT_API_H
+#define MOULT_FRONT_API_H
+
+struct moult_http_request;
+
+/* api_own.c: the question's own endpoints. */
+void moult_own_query(struct moult_http_request *request);
+void moult_own_updates(struct moult_http_request *request);
+void moult_own_update(struct moult_http_request *request);
+void moult_own_update_start(struct moult_http_request *request);
+void moult_own_update_cancel(struct moult_http_request *request);
+void moult_own_rollback(struct moult_http_request *request);
+
+/* api_openai.c */
+void moult_openai_embeddings(struct moult_http_request *request);
+
+/* api_tei.c */
+void moult_tei_embed(struct moult_http_request *request);
+
+/* api_info.c: what is served, in OpenAI's and TEI's shape. */
+void moult_openai_models(struct moult_http_request *request);
+void moult_openai_model(struct moult_http_request *request);
+void moult_info_show(struct moult_http_request *request);
+void moult_info_health(struct moult_http_request *request);
+
+#endif

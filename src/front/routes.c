@@ -1,0 +1,84 @@
+#include "front/routes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "front/api.h"
+
+/* `POST /` is TEI's because huggingface_hub posts to the URL that it is given. */
+static const struct moult_route routes[] = {
+    {"GET", "/", MOULT_DIALECT_OWN, .open = false, .changes = false, moult_own_query},
+    {"POST", "/", MOULT_DIALECT_TEI, .open = false, .changes = false, moult_tei_embed},
+    {"POST", "/embed", MOULT_DIALECT_TEI, .open = false, .changes = false, moult_tei_embed},
+    {"POST", "/invocations", MOULT_DIALECT_TEI, .open = false, .changes = false, moult_tei_embed},
+    {"GET", "/info", MOULT_DIALECT_TEI, .open = false, .changes = false, moult_info_show},
+    {"GET", "/health", MOULT_DIALECT_TEI, .open = true, .changes = false, moult_info_health},
+    {"GET", "/ping", MOULT_DIALECT_TEI, .open = true, .changes = false, moult_info_health},
+    {"POST", "/v1/embeddings", MOULT_DIALECT_OPENAI, .open = false, .changes = false,
+     moult_openai_embeddings},
+    {"GET", "/v1/models", MOULT_DIALECT_OPENAI, .open = false, .changes = false,
+     moult_openai_models},
+    {"GET", "/v1/models/", MOULT_DIALECT_OPENAI, .open = false, .changes = false,
+     moult_openai_model},
+    {"GET", "/update_model", MOULT_DIALECT_OWN, .open = false, .changes = false, moult_own_updates},
+    {"GET", "/update_model/", MOULT_DIALECT_OWN, .open = false, .changes = false, moult_own_update},
+    {"POST", "/update_model", MOULT_DIALECT_OWN, .open = false, .changes = true,
+     moult_own_update_start},
+    {"DELETE", "/update_model/", MOULT_DIALECT_OWN, .open = false, .changes = true,
+     moult_own_update_cancel},
+    {"POST", "/rollback", MOULT_DIALECT_OWN, .open = false, .changes = true, moult_own_rollback},
+};
+
+enum { ROUTES = sizeof routes / sizeof routes[0] };
+
+/* NULL where the path is not the route's; otherwise what follows it. */
+static const char *match(const struct moult_route *route, const char *path)
+{
+    size_t size = strlen(route->path);
+    bool prefix = size > 1 && route->path[size - 1] == '/';
+    if (strncmp(path, route->path, size) != 0)
+        return NULL;
+    return (path[size] != '\0') == prefix ? path + size : NULL;
+}
+
+/* At most three methods share a path; GET brings HEAD. */
+static const char *methods_of(const char *path)
+{
+    static char allowed[64];
+    size_t size = 0;
+    allowed[0] = '\0';
+    for (unsigned i = 0; i < ROUTES; i++) {
+        if (match(&routes[i], path) == NULL)
+            continue;
+        const char *method = routes[i].method;
+        size += (size_t)snprintf(allowed + size, sizeof allowed - size, "%s%s",
+                                 size > 0 ? ", " : "",
+                                 strcmp(method, "GET") == 0 ? "GET, HEAD" : method);
+    }
+    return size > 0 ? allowed : NULL;
+}
+
+const struct moult_route *moult_routes_find(const char *method, const char *path,
+                                            const char **rest, const char **allowed)
+{
+    if (strcmp(method, "HEAD") == 0)
+        method = "GET";
+    for (unsigned i = 0; i < ROUTES; i++) {
+        if (strcmp(routes[i].method, method) != 0)
+            continue;
+        *rest = match(&routes[i], path);
+        if (*rest != NULL)
+            return &routes[i];
+    }
+    *allowed = methods_of(path);
+    *rest = "";
+    return NULL;
+}
+
+enum moult_dialect moult_routes_dialect(const char *path)
+{
+    for (unsigned i = 0; i < ROUTES; i++)
+        if (strcmp(path, "/") != 0 && match(&routes[i], path) != NULL)
+            return routes[i].dialect;
+    return strncmp(path, "/v1/", 4) == 0 ? MOULT_DIALECT_OPENAI : MOULT_DIALECT_OWN;
+}

@@ -1,0 +1,25 @@
+/* Which path belongs to whom: one table. */
+#ifndef MOULT_FRONT_ROUTES_H
+#define MOULT_FRONT_ROUTES_H
+
+#include "front/http_error.h"
+
+struct moult_route {
+    const char *method;
+    const char *path;           /* A prefix where it ends in "/" and is longer than that. */
+    enum moult_dialect dialect;
+    bool open;                  /* Asks for no key: what load balancers probe. */
+    bool changes;               /* Changes something: a body must be application/json. */
+    void (*handle)(struct moult_http_request *request);
+};
+
+/* NULL where there is none. Then *allowed is what an Allow header says, or NULL
+ * where the path is nobody's. HEAD finds the routes of GET; *rest as in
+ * moult_http_rest(). */
+const struct moult_route *moult_routes_find(const char *method, const char *path,
+                                            const char **rest, const char **allowed);
+
+/* Whose shape an error about an unrouted path takes. */
+enum moult_dialect moult_routes_dialect(const char *path);
+
+#endif
