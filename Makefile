@@ -89,17 +89,24 @@ $(foreach f,$(FOLDERS),$(eval $(call unit_rules,$(f))))
 .PHONY: unit-tests
 unit-tests: $(UNIT_TESTS)
 
-# The load that tests/update and tests/fault put on a server, checking every answer.
-$(BUILD)/tests/tools/load: $(BUILD)/tests/tools/load.o $(BUILD)/tests/tools/answer.o
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
-
-# The other programs of tests/. What they are made of says more than a pattern could.
+# tests/kernels and tests/golden: each test_<noun>.c is a program too, linked with the folder's other
+# *.c and with everything but main.
 ARCHIVES := $(foreach f,$(FOLDERS),$(call archive,$(f)))
+define program_rules
+TEST_PROGRAMS_$(1) := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/$(1)/test_*.c))
+$(BUILD)/tests/$(1)/test_%: $(BUILD)/tests/$(1)/test_%.o $(patsubst %.c,$(BUILD)/%.o,$(filter-out \
+    tests/$(1)/test_%,$(wildcard tests/$(1)/*.c))) $(ARCHIVES)
+	$$(call say,LINK,$$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $$@ $$^ $(LDLIBS) -lcmocka
+endef
+$(foreach f,kernels golden,$(eval $(call program_rules,$(f))))
+
+# The client of the server tests.
 $(BUILD)/tests/tools/load: $(BUILD)/tests/tools/load.o $(BUILD)/tests/tools/answer.o
-$(BUILD)/tests/tools/%:
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-TEST_PROGRAMS := $(BUILD)/tests/tools/load
+
+TEST_PROGRAMS := $(TEST_PROGRAMS_kernels) $(TEST_PROGRAMS_golden) $(BUILD)/tests/tools/load
 .PHONY: test-programs
 test-programs: $(TEST_PROGRAMS)
 

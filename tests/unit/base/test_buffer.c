@@ -91,7 +91,8 @@ static void escapes_json(void **state)
     expect_json("\"\\\"\\\\/\"", "\"\\/", 3);
     expect_json("\"\\b\\f\\n\\r\\t\"", "\b\f\n\r\t", 5);
     expect_json("\"\\u0000\\u0001\\u001f\\u007f\"", "\x00\x01\x1F\x7F", 4);
-    expect_json("\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x8B\"", "\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x8B", 9);
+    expect_json("\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x8B\"",
+                "\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x8B", 9);
 }
 
 static void replaces_invalid_utf8(void **state)

@@ -35,10 +35,9 @@ static void writes_time_level_process_message(void **state)
     (void)state;
     moult_log_setup("worker minilm 7", MOULT_LOG_INFO);
     regex_t shape;
-    assert_int_equal(0, regcomp(&shape,
-                                "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
-                                "warning worker minilm 7: ready\n$",
-                                REG_EXTENDED));
+    const char *pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
+                          "warning worker minilm 7: ready\n$";
+    assert_int_equal(0, regcomp(&shape, pattern, REG_EXTENDED));
     assert_int_equal(0, regexec(&shape, logged(MOULT_LOG_WARNING, "ready"), 0, NULL, 0));
     regfree(&shape);
 }
