@@ -106,6 +106,11 @@ $(BUILD)/tests/tools/load: $(BUILD)/tests/tools/load.o $(BUILD)/tests/tools/answ
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# Texts to ids for tests/golden/test_tokenizer.py.
+$(BUILD)/tests/tools/tokenize: $(BUILD)/tests/tools/tokenize.o $(call archive,tokenizer) $(call archive,base)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 TEST_PROGRAMS := $(TEST_PROGRAMS_kernels) $(TEST_PROGRAMS_golden) $(BUILD)/tests/tools/load
 .PHONY: test-programs
 test-programs: $(TEST_PROGRAMS)

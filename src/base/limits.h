@@ -35,6 +35,10 @@
 #define MOULT_LAYERS_MAX 128
 #define MOULT_TOKENS_PER_TEXT_MAX 32768
 #define MOULT_VOCABULARY_MAX (4 * 1024 * 1024)
+#define MOULT_VOCABULARY_TEXT_BYTES_MAX (32 * MOULT_MIB) /* All tokens end to end: bounds the trie. */
+#define MOULT_TOKEN_BYTES_MAX 1024                 /* Bounds the work per byte of a text. */
+#define MOULT_ADDED_TOKENS_MAX 65536
+#define MOULT_SPECIAL_TOKENS_MAX 64                /* Around one text. */
 
 /* Slots, generations, workers. */
 #define MOULT_SLOTS_MAX 64

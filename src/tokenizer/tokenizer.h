@@ -48,4 +48,11 @@ int moult_tokenizer_encode(const struct moult_tokenizer *tokenizer,
                            size_t text_size, uint32_t tokens_max, struct moult_token_ids *out,
                            struct moult_error *error);
 
+/* The same for the end of the text: where it has too many tokens, the last ones are
+ * kept. All of the text is read. */
+int moult_tokenizer_encode_tail(const struct moult_tokenizer *tokenizer,
+                                struct moult_tokenizer_scratch *scratch, const char *text,
+                                size_t text_size, uint32_t tokens_max,
+                                struct moult_token_ids *out, struct moult_error *error);
+
 #endif

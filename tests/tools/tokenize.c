@@ -1,0 +1,74 @@
+/* Texts to ids, for tests/golden/test_tokenizer.py:
+ *
+ *   tokenize TOKENIZER.JSON head|tail TOKENS_MAX
+ *
+ * Reads texts from standard input, each after its size (4 bytes, in the machine's
+ * order), and writes for each 1 if it was truncated or 0, the number of ids, and
+ * the ids, all as 4 bytes. A tokenizer that is refused is exit code 2 and a message
+ * on standard error. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/memory.h"
+#include "base/utf8.h"
+#include "tokenizer/tokenizer.h"
+
+static int fail(const char *message)
+{
+    fprintf(stderr, "%s\n", message);
+    return 2;
+}
+
+static int encode_all(const struct moult_tokenizer *tokenizer, bool tail, uint32_t tokens_max,
+                      struct moult_error *error)
+{
+    struct moult_tokenizer_scratch *scratch = moult_tokenizer_scratch_open();
+    struct moult_token_ids ids;
+    uint32_t size;
+    int status = 0;
+
+    while (status == 0 && fread(&size, sizeof size, 1, stdin) == 1) {
+        /* Exactly as large as the text, so that a sanitizer sees every step beyond it. */
+        char *text = malloc(size);
+        if (size > 0 && (text == NULL || fread(text, 1, size, stdin) != size)) {
+            status = moult_fail(error, MOULT_ERROR_INVALID, "A text is cut short.");
+        } else if (!moult_utf8_valid(text, size)) {
+            status = moult_fail(error, MOULT_ERROR_INVALID, "A text is not UTF-8.");
+        } else {
+            status = (tail ? moult_tokenizer_encode_tail : moult_tokenizer_encode)(
+                tokenizer, scratch, text, size, tokens_max, &ids, error);
+            if (status == 0) {
+                fwrite(&(uint32_t){ids.truncated}, sizeof(uint32_t), 1, stdout);
+                fwrite(&ids.count, sizeof ids.count, 1, stdout);
+                fwrite(ids.ids, sizeof *ids.ids, ids.count, stdout);
+            }
+        }
+        free(text);
+    }
+    moult_tokenizer_scratch_close(scratch);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct moult_error error = {0};
+    char *json;
+    size_t size;
+
+    if (argc != 4)
+        return fail("usage: tokenize TOKENIZER.JSON head|tail TOKENS_MAX");
+    if (moult_file_read(AT_FDCWD, argv[1], MOULT_TOKENIZER_BYTES_MAX, &json, &size, &error) != 0)
+        return fail(error.message);
+    struct moult_tokenizer *tokenizer = moult_tokenizer_parse(json, size, &error);
+    free(json);
+    if (tokenizer == NULL)
+        return fail(error.message);
+    int status = encode_all(tokenizer, strcmp(argv[2], "tail") == 0,
+                            (uint32_t)strtoul(argv[3], NULL, 10), &error);
+    moult_tokenizer_free(tokenizer);
+    return status != 0 ? fail(error.message) : 0;
+}
