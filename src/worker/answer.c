@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/machine.h"
 #include "base/memory.h"
 #include "base/utf8.h"
-#include "worker/faults.h"
 
 /* Letters as in model.h: B sequences and T tokens of one pass, C dimensions. */
 struct moult_answerer {
@@ -186,7 +186,7 @@ static bool gather(struct moult_answerer *answerer, struct moult_portion_text *t
     size_t size = text->size;
     uint64_t begun_ns = moult_clock_ns();
 
-    moult_fault_at_text(bytes, size);
+    moult_fault_text(bytes, size);
     if (!moult_utf8_valid(bytes, size)) {
         refuse(answerer, text, MOULT_ANSWER_INVALID, "The text at index %u is not UTF-8.",
                text->index);

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -28,7 +29,6 @@
 #include "model/model.h"
 #include "worker/answer.h"
 #include "worker/batch.h"
-#include "worker/faults.h"
 #include "worker/process.h"
 
 /* Where compute threads wait when they are warm. */
@@ -61,6 +61,7 @@ int moult_worker_main(const struct moult_worker_options *options)
     char who[96];
     snprintf(who, sizeof(who), "worker %.80s", options->label);
     moult_log_setup(who, MOULT_LOG_INFO);
+    moult_fault_point("start");
 
     worker.threads = options->threads ? options->threads : moult_machine_threads();
     if (worker.threads > MOULT_THREADS_MAX)
@@ -141,7 +142,7 @@ static void *loading_thread(void *context)
     moult_thread_yield_always();
 
     report_state(worker, MOULT_WORKER_LOADING);
-    moult_fault_at_phase("loading");
+    moult_fault_point("loading");
     worker->model = moult_model_load(worker->files, moult_kernels_best(), worker->threads,
                                      &progress, &worker->error);
     if (!worker->model)
@@ -149,7 +150,7 @@ static void *loading_thread(void *context)
     describe_model(worker);
     worker->report.load_progress = 1;
     report_state(worker, MOULT_WORKER_CHECKING);
-    moult_fault_at_phase("checking");
+    moult_fault_point("checking");
     return moult_model_check(worker->model, &worker->error) == 0 ? NULL : context;
 }
 
@@ -210,7 +211,9 @@ static void *compute_thread(void *context)
     if (pass_gate(worker, answerer != NULL)) {
         struct moult_portion *portion = moult_allocate(1, sizeof(*portion));
         while (moult_batch_take(worker->batch, portion)) {
+            moult_fault_point("batch");
             moult_answerer_run(answerer, portion);
+            moult_fault_point("answer");
             moult_batch_finish(worker->batch, portion);
         }
         free(portion);
@@ -254,7 +257,7 @@ static int serve(struct worker *worker)
         result = moult_fail(&worker->error, MOULT_ERROR_SYSTEM,
                             "There is not enough memory for %u compute threads.", started);
     if (result == 0) {
-        moult_fault_at_phase("ready");
+        moult_fault_point("ready");
         report_state(worker, MOULT_WORKER_READY);
     }
     set_gate(worker, result == 0 ? GATE_OPEN : GATE_NEVER);

@@ -1,0 +1,78 @@
+#include "base/fault.h"
+
+#ifdef MOULT_FAULTS
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+/* "crash", … at the start of `action`, which need not end there. */
+static int says(const char *action, const char *word)
+{
+    return strncmp(action, word, strlen(word)) == 0;
+}
+
+static void act(const char *action, const char *where)
+{
+    moult_log_warning("An injected fault at %s.", where);
+    if (says(action, "crash"))
+        abort();
+    if (says(action, "exit"))
+        _exit(3);
+    while (says(action, "hang"))
+        pause();
+    if (says(action, "sleep:")) {
+        long milliseconds = strtol(action + strlen("sleep:"), NULL, 10);
+        struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+        nanosleep(&time, NULL);
+    }
+}
+
+static void note_reached(const char *file, const char *point)
+{
+    char path[4096], line[80];
+    snprintf(path, sizeof(path), "%s.reached", file);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return;
+    int size = snprintf(line, sizeof(line), "%s\n", point);
+    ssize_t written = write(fd, line, (size_t)size);
+    (void)written;
+    close(fd);
+}
+
+void moult_fault_point(const char *point)
+{
+    const char *file = getenv("MOULT_FAULTS_FILE");
+    int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    char line[256] = "";
+    ssize_t size = read(fd, line, sizeof(line) - 1);
+    close(fd);
+    size_t length = strlen(point);
+    if (size <= 0 || strncmp(line, point, length) != 0 || line[length] != ' ')
+        return;
+    note_reached(file, point);
+    act(line + length + 1, point);
+}
+
+void moult_fault_text(const char *text, size_t size)
+{
+    static const char mark[] = "\x01moult-fault:";
+    char action[32] = "";
+    const char *at = memmem(text, size, mark, strlen(mark));
+    if (!at)
+        return;
+    at += strlen(mark);
+    size_t left = size - (size_t)(at - text);
+    memcpy(action, at, left < sizeof(action) ? left : sizeof(action) - 1);
+    act(action, "a text");
+}
+
+#endif

@@ -1,0 +1,33 @@
+/* Misbehaviour on demand, for the tests: only in builds with -DMOULT_FAULTS, which
+ * `make` never makes build/moult with.
+ *
+ * A fault point is a place with a name. Each time one is passed, the file that
+ * MOULT_FAULTS_FILE names is read; where it says "POINT ACTION", this point is
+ * noted in that file's name with ".reached", and the action is done: "crash",
+ * "exit", "hang", or "sleep:MILLISECONDS". A text that contains
+ * "\x01moult-fault:ACTION" does the same in the thread that comes to it. */
+#ifndef MOULT_BASE_FAULT_H
+#define MOULT_BASE_FAULT_H
+
+#include <stddef.h>
+
+#ifdef MOULT_FAULTS
+
+void moult_fault_point(const char *point);
+void moult_fault_text(const char *text, size_t size);
+
+#else
+
+static inline void moult_fault_point(const char *point)
+{
+    (void)point;
+}
+
+static inline void moult_fault_text(const char *text, size_t size)
+{
+    (void)text;
+    (void)size;
+}
+
+#endif
+#endif
