@@ -1,0 +1,36 @@
+/* The forward pass in its parts, for the encoder itself and for the self-check. */
+#ifndef MOULT_MODEL_ENCODER_H
+#define MOULT_MODEL_ENCODER_H
+
+#include "model/weights.h"
+
+/* Memory for spans of up to `rows` tokens; all in one allocation. */
+struct moult_activations {
+    float *hidden;      /* [rows][C] */
+    float *qkv;         /* [rows][3C] */
+    float *context;     /* [rows][C] */
+    float *inner;       /* [block][F] */
+    float *scratch;     /* Of the attention. */
+    void *memory;
+    size_t bytes;
+    uint32_t rows;
+};
+
+/* False when the machine has no memory left. */
+bool moult_activations_init(struct moult_activations *activations,
+                            const struct moult_config *config, uint32_t rows);
+void moult_activations_release(struct moult_activations *activations);
+
+/* Whole sequences, `lengths` [B] adding up to T <= rows, from ids [T] to hidden [T][C]. */
+void moult_span_embed(const struct moult_kernels *kernels, const struct moult_weights *weights,
+                      const struct moult_config *config, struct moult_activations *activations,
+                      const uint32_t *ids, const uint32_t *lengths, uint32_t B);
+void moult_span_layer(const struct moult_kernels *kernels, const struct moult_layer *layer,
+                      const struct moult_config *config, struct moult_activations *activations,
+                      const uint32_t *lengths, uint32_t B);
+/* From hidden to vectors [B][C], not normalised. */
+void moult_span_pool(const struct moult_kernels *kernels, const struct moult_config *config,
+                     const struct moult_activations *activations, const uint32_t *lengths,
+                     uint32_t B, float *vectors);
+
+#endif
