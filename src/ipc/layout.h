@@ -9,7 +9,7 @@
  *     128     armed                               how often the front has gone to sleep
  *     192     ring      [SLOTS] u32               slot numbers in order of submission
  *     4,288   slots     [SLOTS] of 48 bytes       where each message and answer block lies
- *     53,440  (up to a page)
+ *     53,440              (up to a page)
  *     …       messages, where the front's allocator puts them
  *
  * Answer area, written by the worker alone:
