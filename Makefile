@@ -47,7 +47,9 @@ USES_front     := ipc source base
 USES_cli       := front worker source model tokenizer ipc kernels base
 FOLDERS        := cli front worker source model tokenizer ipc kernels base
 
-sources = $(filter-out src/cli/main.c,$(wildcard src/$(1)/*.c src/$(1)/x86/*.c src/$(1)/arm/*.c))
+# The folder of the CPU that the compiler makes code for, where there is one.
+CPU     := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine 2>/dev/null)),x86,none)
+sources = $(filter-out src/cli/main.c,$(wildcard src/$(1)/*.c src/$(1)/$(CPU)/*.c))
 objects = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/$(1).a
 

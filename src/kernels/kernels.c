@@ -11,12 +11,24 @@
 /* In rising order. A level is added here, in levels.h and nowhere else. */
 static const struct moult_kernels *const levels[] = {
     &moult_kernels_c,
+#if defined(__x86_64__)
+    &moult_kernels_avx2,
+    &moult_kernels_avx512,
+#endif
 };
 enum { LEVELS = sizeof(levels) / sizeof(levels[0]) };
 
 /* How many of `levels`, from the first, this CPU runs: each needs all that those before need. */
 static unsigned levels_here(void) {
-    return 1;
+    unsigned count = 1;
+
+#if defined(__x86_64__)
+    unsigned flags = moult_cpu_x86_flags();
+
+    if (flags & MOULT_CPU_AVX2)
+        count = flags & MOULT_CPU_AVX512 ? 3 : 2;
+#endif
+    return count;
 }
 
 /* How many levels MOULT_CPU allows. A name that no level has counts as no wish. */

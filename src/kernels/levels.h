@@ -18,4 +18,15 @@ static inline size_t moult_score_stride(size_t L) {
 
 extern const struct moult_kernels moult_kernels_c;
 
+#if defined(__x86_64__)
+extern const struct moult_kernels moult_kernels_avx2;
+extern const struct moult_kernels moult_kernels_avx512;
+
+enum moult_cpu_flags {
+    MOULT_CPU_AVX2 = 1,     /* AVX2 and FMA, and the kernel saves their registers. */
+    MOULT_CPU_AVX512 = 2    /* F, DQ, BW and VL on top of that, likewise. */
+};
+unsigned moult_cpu_x86_flags(void);
+#endif
+
 #endif

@@ -1,0 +1,458 @@
+/* The f32 kernels of one x86 level, over the registers that the including file describes:
+ * `vector` and `lanes`, LANES floats each, the size of a tile, and what can be done with them.
+ * Everything here is static, down to the last leaf: these functions exist once per level, each
+ * compiled for it, and a linker must never have to choose between two of the same name.
+ *
+ * One routine does nearly all of the work, multiply_tile(): rows of x times a panel, where a
+ * panel [K][vectors · LANES] holds for each k in turn what is multiplied with x[k]. `linear`
+ * feeds it with packed weights, attention with the keys of a head (K = D) and then with its
+ * values (K = L). Each sum has one accumulator and takes k in order, in every variant of
+ * the tile: a row's bits do not depend on how many rows share its tile.
+ *
+ * Outputs beyond the last are padding, zeros in the panel: computed and not stored. */
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+enum {
+    PANEL = TILE_VECTORS * LANES,
+    PANEL_LINES = PANEL * 4 / 64,           /* Cache lines of a panel per k. */
+    VALUE_PANEL = VALUE_VECTORS * LANES,
+    L1_AHEAD = 2048,
+    FAR_AHEAD = 6144,
+    BLOCK_FLOATS = 96 * 1024                /* Of x, so that they stay in L2 beside a panel. */
+};
+
+/* What a tile asks memory for while it computes: PANEL_LINES lines per k, the next ones
+ * `step` bytes further. NULL: nothing. */
+struct ahead {
+    const char *at;
+    size_t step;
+};
+
+/* sums [rows][vectors · LANES] = x [rows][K] · panel [K][vectors · LANES]. */
+ALWAYS_INLINE void multiply_tile(const unsigned rows, const unsigned vectors, const float *x,
+                                 size_t x_stride, const float *panel, uint32_t K, float *sums,
+                                 size_t sums_stride, const struct ahead *ahead) {
+    vector total[TILE_ROWS][TILE_VECTORS];
+    const char *fetched = ahead == NULL ? NULL : ahead->at;
+    size_t step = ahead == NULL ? 0 : ahead->step;
+
+    UNROLL
+    for (unsigned i = 0; i < rows; i++) {
+        UNROLL
+        for (unsigned j = 0; j < vectors; j++)
+            total[i][j] = broadcast(0);
+    }
+    for (uint32_t k = 0; k < K; k++) {
+        vector w[TILE_VECTORS];
+
+        UNROLL
+        for (unsigned j = 0; j < vectors; j++)
+            w[j] = load(panel + j * LANES);
+        if (ahead != NULL) {
+            UNROLL
+            for (unsigned j = 0; j < PANEL_LINES; j++)
+                _mm_prefetch(fetched + 64 * j, _MM_HINT_T1);
+            fetched += step;
+            UNROLL
+            for (unsigned j = 0; j < PANEL_LINES; j++)
+                _mm_prefetch((const char *)panel + L1_AHEAD + 64 * j, _MM_HINT_T0);
+        }
+        UNROLL
+        for (unsigned i = 0; i < rows; i++) {
+            vector value = broadcast(x[i * x_stride + k]);
+
+            UNROLL
+            for (unsigned j = 0; j < vectors; j++)
+                total[i][j] = fma_add(value, w[j], total[i][j]);
+        }
+        panel += vectors * LANES;
+    }
+    UNROLL
+    for (unsigned i = 0; i < rows; i++) {
+        UNROLL
+        for (unsigned j = 0; j < vectors; j++)
+            store(sums + i * sums_stride + j * LANES, total[i][j]);
+    }
+}
+
+/* Every count of rows is a function of its own, in which that and `vectors` are constants. */
+typedef void multiply_function(const float *x, size_t x_stride, const float *panel, uint32_t K,
+                               unsigned vectors, float *sums, size_t sums_stride,
+                               const struct ahead *ahead);
+
+#define MULTIPLY(rows) \
+    static void multiply_##rows(const float *x, size_t x_stride, const float *panel, uint32_t K, \
+                                unsigned vectors, float *sums, size_t sums_stride, \
+                                const struct ahead *ahead) { \
+        if (ahead != NULL) \
+            multiply_tile(rows, TILE_VECTORS, x, x_stride, panel, K, sums, sums_stride, ahead); \
+        else if (vectors == TILE_VECTORS) \
+            multiply_tile(rows, TILE_VECTORS, x, x_stride, panel, K, sums, sums_stride, NULL); \
+        else if (vectors == 2) \
+            multiply_tile(rows, 2, x, x_stride, panel, K, sums, sums_stride, NULL); \
+        else \
+            multiply_tile(rows, 1, x, x_stride, panel, K, sums, sums_stride, NULL); \
+    }
+#define MULTIPLY_ENTRY(rows) multiply_##rows,
+
+FOR_EACH_ROWS(MULTIPLY)
+static multiply_function *const multiply[] = {NULL, FOR_EACH_ROWS(MULTIPLY_ENTRY)};
+
+/* How many of `left` rows the next tile takes, so that all tiles are about equally high: 9 rows
+ * are 5 and 4, since a tile of one waits for its own additions. */
+static unsigned rows_of_tile(uint32_t left) {
+    uint32_t tiles = (left + TILE_ROWS - 1) / TILE_ROWS;
+
+    return (left + tiles - 1) / tiles;
+}
+
+/* Functions of one variable. */
+
+/* x · Φ(x), where Φ(x) = 1/2 + x · h(x²): a polynomial, found by weighted least squares for an
+ * error of gelu below 1e-7 · max(1, |x|), in t = 2·x²/c² - 1, which lies in [-1, 1]. Beyond c it
+ * stands still. c is the float near 5.25 for which c · h(c²), rounded, is nearest to 1/2:
+ * there gelu(x) is x or within 1e-11 of 0, as it should be. */
+static vector gelu(vector x) {
+    static const float h[] = {
+        0.13464278f,    -0.067118645f,  0.04963922f,     -0.039768595f,  0.032060936f,
+        -0.024977654f,  0.018353313f,   -0.013044458f,   0.009022625f,   -0.0049589914f,
+        0.0019295295f,  -0.0014818979f, 0.001435418f,    -0.00050724856f};
+    const float c = 5.2506485f;
+    vector near = larger(broadcast(-c), smaller(broadcast(c), x));
+    vector t = fma_add(mul(near, near), broadcast(2 / (c * c)), broadcast(-1));
+    vector sum = broadcast(h[13]);
+
+    UNROLL
+    for (int i = 12; i >= 0; i--)
+        sum = fma_add(sum, t, broadcast(h[i]));
+    return mul(x, fma_add(near, sum, broadcast(0.5f)));
+}
+
+/* 2^x for x <= 0, relative error below 2e-7; below -125 it stays at 2^-125, far from the
+ * denormal numbers. Adding 1.5·2^23 rounds x to a whole number n, left in the low bits; the
+ * rest, in [-1/2, 1/2] and exact, goes through a polynomial of degree 5. */
+static vector power_of_two(vector x) {
+    const vector shift = broadcast(12582912.0f);
+    vector y = larger(broadcast(-125), x);
+    vector shifted = add(y, shift);
+    vector rest = sub(y, sub(shifted, shift));
+    vector sum = broadcast(0.0013264735f);
+
+    sum = fma_add(sum, rest, broadcast(0.009671513f));
+    sum = fma_add(sum, rest, broadcast(0.055507336f));
+    sum = fma_add(sum, rest, broadcast(0.24022242f));
+    sum = fma_add(sum, rest, broadcast(0.693147f));
+    sum = fma_add(sum, rest, broadcast(1));
+    return scale_by_power(sum, shifted);
+}
+
+/* Linear. */
+
+/* Finishes sums [rows][PANEL] into `columns` columns of y. */
+static void finish_tile(float *y, size_t y_stride, const float *sums, const float *bias,
+                        unsigned rows, uint32_t columns, enum moult_epilogue epilogue) {
+    for (unsigned j = 0; j < TILE_VECTORS && j * LANES < columns; j++) {
+        lanes some = first_lanes(columns - j * LANES);
+        vector b = load(bias + j * LANES);
+
+        for (unsigned i = 0; i < rows; i++) {
+            float *to = y + i * y_stride + j * LANES;
+            vector sum = add(load(sums + i * PANEL + j * LANES), b);
+
+            if (epilogue == MOULT_EPILOGUE_GELU)
+                sum = gelu(sum);
+            else if (epilogue == MOULT_EPILOGUE_ADD)
+                sum = add(load_some(to, some), sum);
+            store_some(to, some, sum);
+        }
+    }
+}
+
+/* Rows [0, T) times one panel; T is small enough that x stays in L2. Meanwhile the next panel is
+ * fetched from wherever it lies, each tile asking for its share of it. */
+static void linear_panel(const struct moult_panels *w, uint32_t p, const float *x, size_t x_stride,
+                         float *y, size_t y_stride, uint32_t T, enum moult_epilogue epilogue) {
+    const float *panel = w->values + (size_t)p * w->inputs * PANEL;
+    uint32_t column = p * PANEL, columns = w->outputs - column;
+    uint32_t tiles = (T + TILE_ROWS - 1) / TILE_ROWS;
+    size_t panel_bytes = (size_t)w->inputs * PANEL * sizeof(float);
+    _Alignas(64) float sums[TILE_ROWS * PANEL];
+    struct ahead ahead = {(const char *)panel + (tiles == 1 ? FAR_AHEAD : panel_bytes),
+                          PANEL_LINES * 64 / tiles};
+
+    for (uint32_t t = 0; t < T;) {
+        unsigned rows = rows_of_tile(T - t);
+
+        multiply[rows](x + t * x_stride, x_stride, panel, w->inputs, TILE_VECTORS, sums, PANEL,
+                       &ahead);
+        finish_tile(y + t * y_stride + column, y_stride, sums, w->bias + column, rows, columns,
+                    epilogue);
+        ahead.at += ahead.step * w->inputs;
+        t += rows;
+    }
+}
+
+static void linear(const struct moult_panels *w, const float *x, size_t x_stride, float *y,
+                   size_t y_stride, uint32_t T, uint32_t panel_first, uint32_t panel_end,
+                   enum moult_epilogue epilogue) {
+    uint32_t block = BLOCK_FLOATS / w->inputs / TILE_ROWS * TILE_ROWS;
+
+    if (block < TILE_ROWS)
+        block = TILE_ROWS;
+    for (uint32_t t = 0; t < T; t += block) {
+        uint32_t rows = T - t < block ? T - t : block;
+
+        for (uint32_t p = panel_first; p < panel_end; p++)
+            linear_panel(w, p, x + t * x_stride, x_stride, y + t * y_stride, y_stride, rows,
+                         epilogue);
+    }
+}
+
+/* Attention. */
+
+/* Keys [L][D], times `factor`, as panels of PANEL keys [D][PANEL]; the last has only as many
+ * registers of keys as it needs, and zeros for the keys that it lacks. */
+static void pack_keys(float *panels, const float *k, size_t stride, uint32_t L, uint32_t D,
+                      vector factor) {
+    uint32_t vectors = (L + LANES - 1) / LANES;
+
+    for (uint32_t at = 0; at < vectors; at++) {
+        uint32_t first = at / TILE_VECTORS * TILE_VECTORS, here = vectors - first;
+        size_t width = (here < TILE_VECTORS ? here : TILE_VECTORS) * LANES;
+        float *to = panels + (size_t)first * LANES * D + (at - first) * LANES;
+        uint32_t keys = L - at * LANES < LANES ? L - at * LANES : LANES;
+
+        for (uint32_t d = 0; d < D; d += LANES) {
+            vector square[LANES];
+            uint32_t count = D - d < LANES ? D - d : LANES;
+            lanes some = first_lanes(count);
+
+            for (uint32_t i = 0; i < LANES; i++)
+                square[i] = i < keys
+                                ? mul(factor, load_some(k + (at * LANES + i) * stride + d, some))
+                                : broadcast(0);
+            transpose(square);
+            for (uint32_t i = 0; i < count; i++)
+                store(to + (d + i) * width, square[i]);
+        }
+    }
+}
+
+/* Values [L][D] as panels [L][VALUE_PANEL], the last only as wide as it must be. */
+static void pack_values(float *panels, const float *v, size_t stride, uint32_t L, uint32_t D) {
+    for (uint32_t d = 0; d < D; d += LANES) {
+        uint32_t first = d / VALUE_PANEL * VALUE_PANEL, left = D - first;
+        size_t width = left > VALUE_PANEL - LANES ? VALUE_PANEL : LANES;
+        float *to = panels + (size_t)first * L + (d - first);
+        lanes some = first_lanes(D - d);
+
+        for (uint32_t i = 0; i < L; i++)
+            store(to + i * width, load_some(v + i * stride + d, some));
+    }
+}
+
+/* scores [L] in, as exponents of two; their powers out, with zeros up to the end of a register.
+ * Returns one over their sum. The order of the sum depends on L alone. */
+static float softmax(float *scores, uint32_t L) {
+    uint32_t whole = L / LANES * LANES;
+    lanes some = first_lanes(L - whole);
+    vector highest = broadcast(scores[0]), total = broadcast(0);
+
+    for (uint32_t j = 0; j < whole; j += LANES)
+        highest = larger(highest, load(scores + j));
+    if (whole < L)
+        highest = larger(highest, select_some(some, load(scores + whole), highest));
+    highest = broadcast(largest_of(highest));
+    for (uint32_t j = 0; j < whole; j += LANES) {
+        vector power = power_of_two(sub(load(scores + j), highest));
+
+        store(scores + j, power);
+        total = add(total, power);
+    }
+    if (whole < L) {
+        vector power = power_of_two(sub(load(scores + whole), highest));
+
+        power = select_some(some, power, broadcast(0));
+        store(scores + whole, power);
+        total = add(total, power);
+    }
+    return 1 / sum_of(total);
+}
+
+/* One block of queries q [rows][D] against all keys and values of a head. */
+static void attend(const float *q, size_t stride, const float *keys, const float *values,
+                   float *scores, float *out, size_t out_stride, unsigned rows, uint32_t L,
+                   uint32_t D) {
+    size_t scores_stride = moult_score_stride(L);
+    _Alignas(64) float sums[TILE_ROWS * VALUE_PANEL];
+    float factors[TILE_ROWS];
+
+    for (uint32_t at = 0; at < L; at += PANEL) {
+        uint32_t vectors = (L - at + LANES - 1) / LANES;
+
+        multiply[rows](q, stride, keys + (size_t)at * D, D,
+                       vectors < TILE_VECTORS ? vectors : TILE_VECTORS, scores + at,
+                       scores_stride, NULL);
+    }
+    for (unsigned i = 0; i < rows; i++)
+        factors[i] = softmax(scores + i * scores_stride, L);
+    for (uint32_t d = 0; d < D; d += VALUE_PANEL) {
+        uint32_t vectors = D - d > VALUE_PANEL - LANES ? VALUE_VECTORS : 1;
+
+        multiply[rows](scores, scores_stride, values + (size_t)d * L, L, vectors, sums,
+                       VALUE_PANEL, NULL);
+        for (unsigned i = 0; i < rows; i++) {
+            for (uint32_t j = 0; j < vectors; j++)
+                store_some(out + i * out_stride + d + j * LANES, first_lanes(D - d - j * LANES),
+                           mul(load(sums + i * VALUE_PANEL + j * LANES), broadcast(factors[i])));
+        }
+    }
+}
+
+static void attention(const float *q, const float *k, const float *v, size_t stride, float *out,
+                      size_t out_stride, uint32_t L, uint32_t D, uint32_t head_first,
+                      uint32_t head_end, float scale, float *scratch) {
+    size_t vectors = (L + LANES - 1) / LANES, width = (D + LANES - 1) / LANES * LANES;
+    float *keys = scratch, *values = keys + vectors * LANES * D, *scores = values + L * width;
+    /* exp(x) is 2^(x / log 2): the keys bring the division along. */
+    vector factor = broadcast((float)((double)scale * 1.44269504088896340736));
+
+    for (uint32_t head = head_first; head < head_end; head++) {
+        size_t at = (size_t)head * D;
+
+        pack_keys(keys, k + at, stride, L, D, factor);
+        pack_values(values, v + at, stride, L, D);
+        for (uint32_t i = 0; i < L;) {
+            unsigned rows = rows_of_tile(L - i);
+
+            attend(q + at + i * stride, stride, keys, values, scores, out + at + i * out_stride,
+                   out_stride, rows, L, D);
+            i += rows;
+        }
+    }
+}
+
+/* Rows. */
+
+/* Four sums at a time, since one would wait for itself; then the rest; then all lanes. */
+static float sum_row(const float *x, uint32_t C) {
+    vector total[4] = {broadcast(0), broadcast(0), broadcast(0), broadcast(0)};
+    uint32_t c = 0;
+
+    for (; c + 4 * LANES <= C; c += 4 * LANES) {
+        UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            total[i] = add(total[i], load(x + c + i * LANES));
+    }
+    for (; c < C; c += LANES)
+        total[0] = add(total[0], load_some(x + c, first_lanes(C - c)));
+    return sum_of(add(add(total[0], total[1]), add(total[2], total[3])));
+}
+
+static float dot(const float *a, const float *b, uint32_t C) {
+    vector total[4] = {broadcast(0), broadcast(0), broadcast(0), broadcast(0)};
+    uint32_t c = 0;
+
+    for (; c + 4 * LANES <= C; c += 4 * LANES) {
+        UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            total[i] = fma_add(load(a + c + i * LANES), load(b + c + i * LANES), total[i]);
+    }
+    for (; c < C; c += LANES) {
+        lanes some = first_lanes(C - c);
+
+        total[0] = fma_add(load_some(a + c, some), load_some(b + c, some), total[0]);
+    }
+    return sum_of(add(add(total[0], total[1]), add(total[2], total[3])));
+}
+
+/* Subtracts the mean, then what its rounding has left over: a row may lie far from zero. */
+static void layer_norm_row(float *row, uint32_t C, const float *gamma, const float *beta,
+                           float epsilon) {
+    vector mean = broadcast(sum_row(row, C) / (float)C), factor;
+    float rest, variance;
+
+    for (uint32_t c = 0; c < C; c += LANES) {
+        lanes some = first_lanes(C - c);
+
+        store_some(row + c, some, sub(load_some(row + c, some), mean));
+    }
+    rest = sum_row(row, C) / (float)C;
+    mean = broadcast(rest);
+    variance = dot(row, row, C) / (float)C - rest * rest;
+    factor = broadcast(1 / sqrtf((variance < 0 ? 0 : variance) + epsilon));
+    for (uint32_t c = 0; c < C; c += LANES) {
+        lanes some = first_lanes(C - c);
+        vector normal = mul(sub(load_some(row + c, some), mean), factor);
+
+        store_some(row + c, some,
+                   fma_add(normal, load_some(gamma + c, some), load_some(beta + c, some)));
+    }
+}
+
+static void layer_norm(float *x, size_t stride, uint32_t T, uint32_t C, const float *gamma,
+                       const float *beta, float epsilon) {
+    for (uint32_t t = 0; t < T; t++)
+        layer_norm_row(x + t * stride, C, gamma, beta, epsilon);
+}
+
+static void add3(float *out, const float *a, const float *b, const float *c, uint32_t C) {
+    for (uint32_t i = 0; i < C; i += LANES) {
+        lanes some = first_lanes(C - i);
+
+        store_some(out + i, some, add(add(load_some(a + i, some), load_some(b + i, some)),
+                                      load_some(c + i, some)));
+    }
+}
+
+/* In double, since L may be long; the compiler finds the registers. */
+static void mean(float *out, const float *x, size_t stride, uint32_t L, uint32_t C) {
+    for (uint32_t first = 0; first < C; first += LANES) {
+        uint32_t count = C - first < LANES ? C - first : LANES;
+        double sums[LANES] = {0};
+
+        for (uint32_t i = 0; i < L; i++) {
+            const float *row = x + i * stride + first;
+
+            if (count == LANES) {
+                for (uint32_t c = 0; c < LANES; c++)
+                    sums[c] += (double)row[c];
+            } else {
+                for (uint32_t c = 0; c < count; c++)
+                    sums[c] += (double)row[c];
+            }
+        }
+        for (uint32_t c = 0; c < count; c++)
+            out[first + c] = (float)(sums[c] / L);
+    }
+}
+
+static void unit(float *x, uint32_t C) {
+    float norm = sqrtf(dot(x, x, C));
+    vector factor = broadcast(1 / (norm < 1e-12f ? 1e-12f : norm));
+
+    for (uint32_t c = 0; c < C; c += LANES) {
+        lanes some = first_lanes(C - c);
+
+        store_some(x + c, some, mul(load_some(x + c, some), factor));
+    }
+}
+
+const struct moult_kernels LEVEL = {
+    .name = LEVEL_NAME,
+    .panel = PANEL,
+    .rows_block = 64,
+    .linear = linear,
+    .attention = attention,
+    .layer_norm = layer_norm,
+    .add3 = add3,
+    .mean = mean,
+    .unit = unit,
+    .dot = dot,
+};

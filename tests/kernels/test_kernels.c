@@ -1,0 +1,184 @@
+/* Every kernel of every level that this CPU has, against sums in double, under odd sizes,
+ * between guards, at unaligned strides; and bit against bit where the contract says so.
+ *
+ * test_kernels                          the tests, as TAP
+ * test_kernels --bench [LEVEL [PART]]   what they cost
+ * test_kernels --level                  which level MOULT_CPU and this CPU agree on */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/memory.h"
+#include "check.h"
+
+enum { GUARD = 67 };
+static const uint32_t guard_bits = 0x7fb0dead;      /* Not a number. */
+
+static uint64_t random_state;
+static unsigned tests, failures;
+static char reason[512];
+
+uint64_t check_random(void) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+uint32_t check_random_below(uint32_t end) {
+    return (uint32_t)((check_random() >> 32) % end);
+}
+
+float check_random_float(float most) {
+    return ((float)(check_random() >> 40) / 8388608.0f - 1) * most;
+}
+
+static uint32_t bits_of(float number) {
+    uint32_t bits;
+
+    memcpy(&bits, &number, sizeof(bits));
+    return bits;
+}
+
+void check_grid_init(struct grid *grid, uint32_t rows, uint32_t columns, float most) {
+    size_t before = GUARD + check_random_below(16);
+    float *memory;
+
+    grid->rows = rows;
+    grid->columns = columns;
+    grid->stride = columns + check_random_below(20);
+    grid->memory_floats = before + rows * grid->stride + GUARD;
+    grid->memory = memory = moult_allocate(grid->memory_floats, sizeof(float));
+    grid->floats = memory + before;
+    for (size_t i = 0; i < grid->memory_floats; i++)
+        memcpy(&memory[i], &guard_bits, sizeof(guard_bits));
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < columns; j++)
+            grid->floats[i * grid->stride + j] = check_random_float(most);
+    }
+}
+
+void check_grid_release(struct grid *grid) {
+    free(grid->memory);
+    memset(grid, 0, sizeof(*grid));
+}
+
+void check_grid_copy(struct grid *to, const struct grid *from) {
+    for (size_t i = 0; i < from->rows; i++)
+        memcpy(to->floats + i * to->stride, from->floats + i * from->stride,
+               from->columns * sizeof(float));
+}
+
+bool check_grid_guarded(const struct grid *grid) {
+    const float *memory = grid->memory;
+    size_t before = (size_t)(grid->floats - memory);
+
+    for (size_t i = 0; i < grid->memory_floats; i++) {
+        size_t at = i - before, row = at / grid->stride, column = at % grid->stride;
+        bool inside = i >= before && row < grid->rows && column < grid->columns;
+
+        if (!inside && bits_of(memory[i]) != guard_bits)
+            return check_because("float %td from the first row is written, of %u rows of %u",
+                                 memory + i - grid->floats, grid->rows, grid->columns);
+    }
+    return true;
+}
+
+bool check_grid_finite(const struct grid *grid) {
+    for (size_t i = 0; i < grid->rows; i++) {
+        for (size_t j = 0; j < grid->columns; j++) {
+            if (!isfinite(grid->floats[i * grid->stride + j]))
+                return check_because("row %zu, column %zu is %g", i, j,
+                                     (double)grid->floats[i * grid->stride + j]);
+        }
+    }
+    return true;
+}
+
+bool check_grid_equal(const struct grid *a, const struct grid *b) {
+    for (size_t i = 0; i < a->rows; i++) {
+        for (size_t j = 0; j < a->columns; j++) {
+            float x = a->floats[i * a->stride + j], y = b->floats[i * b->stride + j];
+
+            if (bits_of(x) != bits_of(y))
+                return check_because("row %zu, column %zu: %.9g is not %.9g", i, j, (double)x,
+                                     (double)y);
+        }
+    }
+    return true;
+}
+
+bool check_because(const char *format, ...) {
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(reason, sizeof(reason), format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+void check_ok(bool passed, const char *format, ...) {
+    va_list arguments;
+
+    printf("%sok %u - ", passed ? "" : "not ", ++tests);
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf("\n");
+    if (!passed) {
+        printf("# %s\n", reason);
+        failures++;
+    }
+    fflush(stdout);
+}
+
+static void check_choice(void) {
+    const struct moult_kernels *best = moult_kernels_best(), *level, *highest = NULL;
+    const char *wish = getenv("MOULT_CPU");
+    unsigned count = 0;
+
+    for (; (level = moult_kernels_at(count)) != NULL; count++) {
+        if (moult_kernels_find(level->name) != level)
+            break;
+        highest = level;
+        if (wish != NULL && strcmp(level->name, wish) == 0)
+            break;
+    }
+    check_because("the level chosen is %s", best->name);
+    check_ok(best == highest && best == moult_kernels_best(), "the highest level is chosen: %s",
+             best->name);
+    check_because("a level was found, or the first is not c");
+    check_ok(moult_kernels_find("sse9") == NULL && moult_kernels_find("") == NULL &&
+                 strcmp(moult_kernels_at(0)->name, "c") == 0 && moult_kernels_at(1000) == NULL,
+             "no other level exists");
+}
+
+static void check_all(void) {
+    const char *seed = getenv("MOULT_TEST_SEED");
+    const struct moult_kernels *kernels;
+
+    random_state = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
+    random_state += random_state == 0;
+    printf("TAP version 13\n# MOULT_TEST_SEED=%llu\n", (unsigned long long)random_state);
+    check_choice();
+    for (unsigned i = 0; (kernels = moult_kernels_at(i)) != NULL; i++) {
+        check_linear(kernels);
+        check_attention(kernels);
+        check_rows(kernels);
+    }
+    printf("1..%u\n", tests);
+}
+
+int main(int count, char **words) {
+    random_state = 88172645463325252u;
+    if (count > 1 && strcmp(words[1], "--bench") == 0)
+        check_bench(count > 2 ? words[2] : NULL, count > 3 ? words[3] : NULL);
+    else if (count > 1 && strcmp(words[1], "--level") == 0)
+        printf("%s\n", moult_kernels_best()->name);
+    else
+        check_all();
+    return failures == 0 ? 0 : 1;
+}
