@@ -619,6 +619,13 @@ static void let_go(struct moult_http_request *request)
     request->http->run_due = true;
 }
 
+void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *context),
+                        void *context)
+{
+    request->gone = gone;
+    request->gone_context = context;
+}
+
 static void look_around(uv_timer_t *timer)
 {
     struct moult_http *http = timer->data;
