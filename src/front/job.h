@@ -10,12 +10,14 @@
 #include "ipc/message.h"
 
 struct moult_generation;
+struct moult_job_list;
+struct moult_process;
 struct moult_slot;
 
 enum moult_job_outcome {
     MOULT_JOB_ANSWERED,      /* `answer` is valid; its status may still be MOULT_ANSWER_INVALID. */
     MOULT_JOB_KILLED_WORKER, /* It killed the worker while it ran alone: 500, or 424 in TEI's dialect. */
-    MOULT_JOB_UNAVAILABLE    /* No generation can serve it (none ever was ready, or shutdown ran out): 503. */
+    MOULT_JOB_UNAVAILABLE    /* No generation can serve it (shutdown ran out of patience): 503. */
 };
 
 struct moult_job {
@@ -38,11 +40,12 @@ struct moult_job {
     struct moult_generation *generation;   /* Who answered; referenced until the job is closed. */
 
     /* The slots' own. */
-    bool admitted, abandoned;
-    int channel_slot;                  /* -1: not with a worker. */
+    struct moult_process *process;     /* The worker that has it or answered it, or NULL. */
+    int channel_slot;                  /* Of that worker; -1: none. */
     uint32_t deaths;                   /* Workers that died while this was begun. */
-    uint64_t admitted_ns, deadline_ns;
-    struct moult_job *next, *previous; /* The list it waits or runs in. */
+    uint64_t admitted_ns;
+    struct moult_job_list *list;       /* Where it waits or runs; NULL: the dialect has it. */
+    struct moult_job *next, *previous;
 };
 
 struct moult_job *moult_job_open(void);

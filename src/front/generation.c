@@ -1,0 +1,544 @@
+/* The life of a generation: its runs, one worker process after the other; the
+ * jobs that it has; its phases (slot.h) until it is gone.
+ *
+ * A death. Embedding is pure, so whatever a dead worker had not answered is
+ * asked again. A job that the worker had not begun goes back to the head of its queue. One
+ * that was begun is a suspect, for it may be what killed the worker: suspects
+ * run one at a time, before all others and with nothing beside them. A
+ * suspect that ends its worker then is guilty: it alone fails, and its
+ * neighbours have their answers. SIGKILL from outside, by a person or for want of memory,
+ * proves little, so such a suspect gets one more try.
+ *
+ * A strike is a death within 10 s of being ready, or before. The first restart comes at
+ * once, later ones ever more slowly. Five strikes in a row cost the generation
+ * its place, if there is a previous one (update.c). Deaths that a guilty job
+ * explains are no strikes, unless it is all jobs: where nothing was answered since
+ * the last guilty one, the model is to blame. */
+#include "front/generation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/machine.h"
+#include "base/memory.h"
+#include "front/slot.h"
+
+#define SECOND_NS 1000000000ull
+#define WATCHDOG_LOOK_NS SECOND_NS
+#define EXIT_GRACE_NS (5 * SECOND_NS)
+#define LONG_RUN_NS (10 * SECOND_NS)
+#define STRIKES_OUT 5
+#define RESTART_DELAY_NS (SECOND_NS / 10)
+#define RESTART_DELAY_MAX_NS (10 * SECOND_NS)
+#define DEATHS_FROM_OUTSIDE_MAX 3
+/* Texts of one lane that a worker has at once: enough for the next batch of every
+ * thread to be there when one ends, and no more, for here is where lanes
+ * keep their order and where a death costs nothing. */
+#define TEXTS_PER_THREAD 32u
+
+static const struct moult_process_events process_events;
+
+static int start_run(struct moult_generation *generation, struct moult_error *error);
+static void settle(struct moult_generation *generation);
+
+/* What others read. */
+
+uint64_t moult_generation_number(const struct moult_generation *generation) {
+    return generation->number;
+}
+
+const char *moult_generation_fingerprint(const struct moult_generation *generation) {
+    return generation->fingerprint;
+}
+
+const char *moult_generation_revision(const struct moult_generation *generation) {
+    return generation->revision;
+}
+
+const char *moult_generation_label(const struct moult_generation *generation) {
+    return generation->label;
+}
+
+const struct moult_worker_report *
+moult_generation_report(const struct moult_generation *generation) {
+    return &generation->report;
+}
+
+uint64_t moult_generation_ready_at(const struct moult_generation *generation) {
+    return generation->ready_at;
+}
+
+void moult_generation_hold(struct moult_generation *generation) {
+    generation->references++;
+}
+
+void moult_generation_drop(struct moult_generation *generation) {
+    MOULT_REQUIRE(generation->references > 0);
+    if (--generation->references > 0)
+        return;
+    MOULT_REQUIRE(generation->phase == MOULT_GENERATION_GONE);
+    free(generation);
+}
+
+void moult_generation_refresh(struct moult_generation *generation) {
+    if (generation->process != NULL && !generation->was_ready)
+        moult_process_report(generation->process, &generation->report);
+}
+
+bool moult_generation_idle(const struct moult_generation *generation) {
+    return generation->running_count == 0 && moult_queue_empty(&generation->queue);
+}
+
+/* Birth. */
+
+static void join_slot(struct moult_slot *slot, struct moult_generation *generation) {
+    slot->generations = moult_reallocate(slot->generations, slot->generation_count + 1,
+                                         sizeof(struct moult_generation *));
+    slot->generations[slot->generation_count++] = generation;
+}
+
+static void leave_slot(struct moult_slot *slot, struct moult_generation *generation) {
+    unsigned at = 0;
+    while (slot->generations[at] != generation)
+        at++;
+    slot->generation_count--;
+    memmove(&slot->generations[at], &slot->generations[at + 1],
+            (slot->generation_count - at) * sizeof(struct moult_generation *));
+    if (slot->current == generation)
+        slot->current = NULL;
+}
+
+static void schedule_restart(struct moult_generation *generation) {
+    unsigned doublings = generation->strikes < 2 ? 0 : generation->strikes - 2;
+    uint64_t delay_ns = generation->strikes < 2 ? 0
+                        : doublings > 10        ? RESTART_DELAY_MAX_NS
+                                                : RESTART_DELAY_NS << doublings;
+    if (delay_ns > RESTART_DELAY_MAX_NS)
+        delay_ns = RESTART_DELAY_MAX_NS;
+    generation->restart_ns = moult_clock_ns() + delay_ns;
+    moult_slots_wake_by(generation->slot->slots, generation->restart_ns);
+}
+
+struct moult_generation *moult_generation_open(struct moult_slot *slot, uint64_t number,
+                                               const char *revision,
+                                               enum moult_generation_phase phase,
+                                               struct moult_error *error) {
+    struct moult_generation *generation = moult_allocate(1, sizeof *generation);
+    generation->slot = slot;
+    generation->references = 1;
+    generation->number = number;
+    generation->phase = phase;
+    snprintf(generation->revision, sizeof generation->revision, "%s", revision);
+    snprintf(generation->label, sizeof generation->label, "%s", slot->name);
+    if (start_run(generation, error) != 0) {
+        if (phase == MOULT_GENERATION_CANDIDATE) {
+            free(generation);
+            return NULL;
+        }
+        generation->strikes++;
+        schedule_restart(generation);
+    }
+    join_slot(slot, generation);
+    return generation;
+}
+
+void moult_generation_set_number(struct moult_generation *generation, uint64_t number) {
+    generation->number = number;
+}
+
+static int start_run(struct moult_generation *generation, struct moult_error *error) {
+    struct moult_slots *slots = generation->slot->slots;
+    char *folder = moult_format("%s/%s", slots->models_folder, generation->revision);
+    char *label = moult_format("%s %llu", generation->slot->name,
+                               (unsigned long long)generation->number);
+    struct moult_process_order order = {folder, label, slots->threads};
+    generation->restart_ns = 0;
+    generation->ready = false;
+    generation->answered_count = 0;
+    generation->process =
+        moult_process_start(slots->loop, &order, &process_events, generation, error);
+    free(folder);
+    free(label);
+    if (generation->process == NULL)
+        return -1;
+    moult_slots_wake_by(slots, moult_clock_ns() + WATCHDOG_LOOK_NS);
+    return 0;
+}
+
+static void become_ready(struct moult_generation *generation) {
+    struct moult_slots *slots = generation->slot->slots;
+    generation->ready = true;
+    generation->ready_ns = moult_clock_ns();
+    if (!generation->was_ready)
+        generation->ready_at = (uint64_t)time(NULL);
+    generation->was_ready = true;
+    snprintf(generation->fingerprint, sizeof generation->fingerprint, "%s",
+             generation->report.fingerprint);
+    snprintf(generation->label, sizeof generation->label, "%s@%.8s", generation->slot->name,
+             generation->fingerprint);
+    moult_log_info("Generation %llu of %s is ready: %s, %u dimensions, %s, %u threads.",
+                   (unsigned long long)generation->number, generation->slot->name,
+                   generation->label, generation->report.dimensions, generation->report.kernels,
+                   generation->report.threads);
+    slots->events->ready(slots->events_context, generation);
+    moult_generation_pump(generation);
+}
+
+static void on_reported(void *owner, const struct moult_worker_report *report) {
+    struct moult_generation *generation = owner;
+    bool same = strcmp(generation->fingerprint, report->fingerprint) == 0;
+    switch (report->state) {
+    case MOULT_WORKER_READY:
+        if (generation->was_ready && !same) {
+            moult_process_kill(generation->process,
+                               "Its installed files are no longer those that it began with.");
+            return;
+        }
+        generation->report = *report;
+        become_ready(generation);
+        break;
+    case MOULT_WORKER_FAILED:
+        /* The exit follows, and with it the reason. */
+        generation->kill_ns = moult_clock_ns() + EXIT_GRACE_NS;
+        moult_slots_wake_by(generation->slot->slots, generation->kill_ns);
+        break;
+    default:
+        /* A restart keeps showing the report of the run before. */
+        if (!generation->was_ready)
+            generation->report = *report;
+        break;
+    }
+}
+
+/* Handing over. */
+
+static struct moult_job *next_suspect(const struct moult_generation *generation) {
+    if (generation->queue.suspects.first != NULL)
+        return generation->queue.suspects.first;
+    return generation->phase == MOULT_GENERATION_CURRENT ? generation->slot->queue.suspects.first
+                                                         : NULL;
+}
+
+static struct moult_job *next_of_lane(const struct moult_generation *generation,
+                                      enum moult_lane lane) {
+    if (generation->queue.lanes[lane].first != NULL)
+        return generation->queue.lanes[lane].first;
+    return generation->phase == MOULT_GENERATION_CURRENT ? generation->slot->queue.lanes[lane].first
+                                                         : NULL;
+}
+
+static bool has_window(const struct moult_generation *generation, const struct moult_job *job) {
+    uint32_t threads = generation->report.threads > 0 ? generation->report.threads : 1;
+    uint32_t texts = generation->running_texts[job->lane];
+    return texts == 0 || texts + job->count <= threads * TEXTS_PER_THREAD;
+}
+
+static void start_running(struct moult_generation *generation, struct moult_job *job) {
+    moult_job_list_append(&generation->running, job);
+    generation->running_count++;
+    generation->running_texts[job->lane] += job->count;
+}
+
+static void stop_running(struct moult_generation *generation, struct moult_job *job) {
+    moult_job_list_remove(job);
+    generation->running_count--;
+    generation->running_texts[job->lane] -= job->count;
+    if (generation->alone == job)
+        generation->alone = NULL;
+}
+
+/* The job leaves its queue: for the worker, or, where it can never fit, for
+ * good. False: there is no room for it now. */
+static bool hand_over(struct moult_generation *generation, struct moult_job *job) {
+    size_t capacity = moult_embed_answer_bytes_max(job->count, &job->options, &job->frame,
+                                                   generation->report.dimensions);
+    if (!moult_channel_fits(job->message_size, capacity)) {
+        moult_job_unwait(job);
+        job->answer.status = MOULT_ANSWER_INVALID;
+        job->answer.message_text = UINT32_MAX;
+        snprintf(job->answer.message, sizeof job->answer.message,
+                 "The request or its answer is too large: send fewer texts at once.");
+        moult_generation_hold(generation);
+        job->generation = generation;
+        moult_slots_finish(job, MOULT_JOB_ANSWERED);
+        return true;
+    }
+    bool was_idle = generation->running_count == 0;
+    if (!moult_process_submit(generation->process, job, capacity))
+        return false;
+    moult_job_unwait(job);
+    start_running(generation, job);
+    if (was_idle)
+        moult_slots_wake_by(generation->slot->slots, moult_clock_ns() + WATCHDOG_LOOK_NS);
+    return true;
+}
+
+void moult_generation_pump(struct moult_generation *generation) {
+    if (!generation->ready || generation->alone != NULL)
+        return;
+    for (struct moult_job *suspect; (suspect = next_suspect(generation)) != NULL;) {
+        if (generation->running_count > 0 || !hand_over(generation, suspect))
+            return;
+        if (generation->running_count > 0) {
+            generation->alone = suspect;
+            return;
+        }
+    }
+    for (enum moult_lane lane = MOULT_LANE_SINGLE; lane <= MOULT_LANE_BATCH; lane++)
+        for (struct moult_job *job; (job = next_of_lane(generation, lane)) != NULL;)
+            if (!has_window(generation, job) || !hand_over(generation, job))
+                break;
+}
+
+void moult_generation_take_back(struct moult_generation *generation, struct moult_job *job) {
+    stop_running(generation, job);
+    moult_process_take_back(generation->process, job);
+    settle(generation);
+}
+
+static void on_answered(void *owner, struct moult_job *job) {
+    struct moult_generation *generation = owner;
+    moult_generation_hold(generation);   /* For the job, … */
+    moult_generation_hold(generation);   /* … and for what follows. */
+    stop_running(generation, job);
+    generation->answered_count++;
+    generation->answered_since_blame = true;
+    job->generation = generation;
+    job->outcome = MOULT_JOB_ANSWERED;
+    job->done(job);
+    settle(generation);
+    moult_generation_drop(generation);
+}
+
+static void on_drained(void *owner) {
+    moult_generation_pump(owner);
+}
+
+/* Death. */
+
+static bool is_guilty(const struct moult_generation *generation, const struct moult_job *job,
+                      const struct moult_process_end *end) {
+    if (generation->alone != job || moult_process_orphans(generation->process) > 0)
+        return false;
+    return !end->killed_from_outside || job->deaths >= DEATHS_FROM_OUTSIDE_MAX;
+}
+
+static void blame(struct moult_generation *generation, struct moult_job *job) {
+    moult_log_warning("A request of %u texts ended the worker of %s while it ran alone; it fails.",
+                      job->count, generation->label);
+    if (generation->answered_since_blame)
+        generation->strikes -= job->deaths < generation->strikes ? job->deaths
+                                                                 : generation->strikes;
+    generation->answered_since_blame = false;
+    moult_generation_hold(generation);
+    job->generation = generation;
+    moult_slots_finish(job, MOULT_JOB_KILLED_WORKER);
+}
+
+/* From last to first, so that each goes to the head of its queue and the order stays. */
+static void take_jobs_back(struct moult_generation *generation,
+                           const struct moult_process_end *end) {
+    struct moult_job *job;
+    while ((job = generation->running.last) != NULL) {
+        bool began = moult_process_began(generation->process, job);
+        job->deaths += began;
+        bool guilty = began && is_guilty(generation, job, end);
+        stop_running(generation, job);
+        moult_process_take_back(generation->process, job);
+        if (guilty)
+            blame(generation, job);
+        else
+            moult_job_wait_again(job, began);
+    }
+}
+
+static void count_strike(struct moult_generation *generation) {
+    bool long_run = generation->ready && moult_clock_ns() - generation->ready_ns >= LONG_RUN_NS;
+    generation->strikes = long_run ? 0 : generation->strikes + 1;
+}
+
+static void leave(struct moult_generation *generation) {
+    struct moult_slot *slot = generation->slot;
+    generation->phase = MOULT_GENERATION_GONE;
+    generation->restart_ns = generation->drain_until_ns = 0;
+    generation->warm_until_ns = generation->kill_ns = 0;
+    leave_slot(slot, generation);
+    moult_generation_drop(generation);
+    slot->slots->events->gone(slot->slots->events_context, slot);
+}
+
+static void end_candidate(struct moult_generation *generation, const char *reason) {
+    struct moult_slots *slots = generation->slot->slots;
+    generation->phase = MOULT_GENERATION_GONE;   /* Nobody needs to retire it. */
+    slots->events->candidate_failed(slots->events_context, generation, reason);
+    leave(generation);
+}
+
+static bool is_needed(const struct moult_generation *generation) {
+    if (generation->phase == MOULT_GENERATION_CURRENT)
+        return !generation->slot->slots->stopping || !moult_generation_idle(generation) ||
+               !moult_queue_empty(&generation->slot->queue);
+    return !moult_generation_idle(generation);
+}
+
+/* What waits for the current generation may have come from this one. */
+static void pump_slot(struct moult_slot *slot) {
+    if (slot->current != NULL)
+        moult_generation_pump(slot->current);
+}
+
+static void restart(struct moult_generation *generation, const char *reason) {
+    struct moult_slots *slots = generation->slot->slots;
+    moult_log_warning("Generation %llu of %s lost its worker: %s It is restarted.",
+                      (unsigned long long)generation->number, generation->slot->name, reason);
+    schedule_restart(generation);
+    if (generation->phase == MOULT_GENERATION_CURRENT && generation->strikes >= STRIKES_OUT)
+        slots->events->keeps_dying(slots->events_context, generation, reason);
+}
+
+static void on_ended(void *owner, const struct moult_process_end *end) {
+    struct moult_generation *generation = owner;
+    struct moult_slot *slot = generation->slot;
+    moult_generation_hold(generation);
+    count_strike(generation);
+    take_jobs_back(generation, end);
+    moult_process_drop(generation->process);
+    generation->process = NULL;
+    generation->ready = false;
+    generation->kill_ns = 0;
+    if (generation->phase == MOULT_GENERATION_CANDIDATE) {
+        end_candidate(generation, end->reason);
+    } else if (is_needed(generation)) {
+        restart(generation, end->reason);
+    } else {
+        moult_log_info("Generation %llu of %s has ended%s%s", (unsigned long long)generation->number,
+                       slot->name, end->asked ? "." : ": ", end->asked ? "" : end->reason);
+        leave(generation);
+    }
+    pump_slot(slot);
+    moult_generation_drop(generation);
+}
+
+static const struct moult_process_events process_events = {
+    .reported = on_reported,
+    .answered = on_answered,
+    .drained = on_drained,
+    .ended = on_ended,
+};
+
+/* Draining, warmth, retirement. */
+
+static uint64_t set_alarm(struct moult_generation *generation, uint64_t seconds) {
+    uint64_t ns = moult_clock_ns() + seconds * SECOND_NS;
+    moult_slots_wake_by(generation->slot->slots, ns);
+    return ns;
+}
+
+/* Whether its jobs allow the next step. Called whenever one has left. */
+static void settle(struct moult_generation *generation) {
+    if (!moult_generation_idle(generation))
+        return;
+    if (generation->phase == MOULT_GENERATION_DRAINING) {
+        generation->drain_until_ns = 0;
+        if (generation->process == NULL) {
+            leave(generation);
+            return;
+        }
+        generation->phase = MOULT_GENERATION_WARM;
+        generation->warm_until_ns =
+            set_alarm(generation, generation->slot->slots->options->keep_warm_s);
+    } else if (generation->phase == MOULT_GENERATION_RETIRING) {
+        generation->kill_ns = generation->kill_ns != 0 ? generation->kill_ns
+                                                       : set_alarm(generation, 5);
+        if (generation->process == NULL)
+            leave(generation);
+        else if (generation->ready)
+            moult_process_ask_exit(generation->process);
+        else
+            moult_process_kill(generation->process, "It was no longer wanted while it loaded.");
+    }
+}
+
+void moult_generation_drain(struct moult_generation *generation) {
+    generation->phase = MOULT_GENERATION_DRAINING;
+    generation->drain_until_ns = set_alarm(generation, MOULT_STRAGGLER_SECONDS);
+    settle(generation);
+}
+
+void moult_generation_retire(struct moult_generation *generation) {
+    if (generation->phase >= MOULT_GENERATION_RETIRING)
+        return;
+    generation->phase = MOULT_GENERATION_RETIRING;
+    generation->drain_until_ns = generation->warm_until_ns = 0;
+    settle(generation);
+}
+
+/* Their clients have waited long enough for a worker that may never answer. */
+static void hand_on_stragglers(struct moult_generation *generation) {
+    struct moult_slot *slot = generation->slot;
+    struct moult_job *previous;
+    unsigned count = 0;
+    generation->drain_until_ns = 0;
+    moult_generation_hold(generation);
+    for (struct moult_job *job = generation->running.last; job != NULL; job = previous) {
+        previous = job->previous;
+        if (job->pinned != NULL)
+            continue;
+        moult_generation_take_back(generation, job);
+        moult_job_wait_again(job, false);
+        count++;
+    }
+    if (count > 0)
+        moult_log_warning("%u requests of generation %llu of %s go to its successor.", count,
+                          (unsigned long long)generation->number, slot->name);
+    pump_slot(slot);
+    moult_generation_drop(generation);
+}
+
+static void watch(struct moult_generation *generation, uint64_t now_ns) {
+    if (moult_process_still_ns(generation->process, now_ns) >= MOULT_WATCHDOG_SECONDS * SECOND_NS)
+        moult_process_kill(generation->process, "Its worker made no progress for too long.");
+}
+
+static void lower(uint64_t *due_ns, uint64_t ns) {
+    if (ns != 0 && ns < *due_ns)
+        *due_ns = ns;
+}
+
+static bool is_due(uint64_t alarm_ns, uint64_t now_ns) {
+    return alarm_ns != 0 && alarm_ns <= now_ns;
+}
+
+static void try_restart(struct moult_generation *generation) {
+    struct moult_error error;
+    if (start_run(generation, &error) == 0)
+        return;
+    generation->strikes++;
+    restart(generation, error.message);
+}
+
+uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now_ns) {
+    if (is_due(generation->restart_ns, now_ns))
+        try_restart(generation);
+    if (is_due(generation->drain_until_ns, now_ns))
+        hand_on_stragglers(generation);
+    if (is_due(generation->warm_until_ns, now_ns) && !generation->kept)
+        moult_generation_retire(generation);
+    if (is_due(generation->kill_ns, now_ns) && generation->process != NULL) {
+        moult_process_kill(generation->process, "Its worker did not exit when asked to.");
+        generation->kill_ns = 0;
+    }
+    uint64_t due_ns = UINT64_MAX;
+    if (generation->process != NULL && (!generation->ready || generation->running_count > 0)) {
+        watch(generation, now_ns);
+        due_ns = now_ns + WATCHDOG_LOOK_NS;
+    }
+    lower(&due_ns, generation->restart_ns);
+    lower(&due_ns, generation->drain_until_ns);
+    lower(&due_ns, generation->kept ? 0 : generation->warm_until_ns);
+    lower(&due_ns, generation->kill_ns);
+    return due_ns;
+}

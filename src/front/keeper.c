@@ -1,0 +1,203 @@
+#include "front/keeper.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+#define STATE_FILE "state.json"
+
+struct waiter {
+    moult_keeper_listener listener;
+    void *context;
+    uint64_t tag;
+};
+
+struct waiters {
+    struct waiter *all;
+    unsigned count;
+};
+
+struct moult_keeper {
+    uv_loop_t *loop;
+    struct moult_state state;
+    char *data_folder, *models_folder;
+    int folder_fd, lock_fd;
+    /* The save under way: what it writes, who waits for it, what came of it. */
+    uv_work_t work;
+    bool busy;
+    char *bytes;
+    size_t size;
+    struct waiters served;
+    int result;
+    struct moult_error error;
+    /* What the next one will serve. */
+    bool again;
+    struct waiters waiting;
+};
+
+static int open_folders(struct moult_keeper *keeper, struct moult_error *error);
+static int lock(struct moult_keeper *keeper, struct moult_error *error);
+static int read_state(struct moult_keeper *keeper, struct moult_error *error);
+static void remove_leftovers(const struct moult_keeper *keeper);
+
+struct moult_keeper *moult_keeper_open(uv_loop_t *loop, const char *data_folder,
+                                       struct moult_error *error) {
+    struct moult_keeper *keeper = moult_allocate(1, sizeof *keeper);
+    keeper->loop = loop;
+    keeper->folder_fd = keeper->lock_fd = -1;
+    keeper->data_folder = moult_copy_string(data_folder);
+    keeper->models_folder = moult_format("%s/models", data_folder);
+    keeper->work.data = keeper;
+    moult_state_init(&keeper->state);
+    if (open_folders(keeper, error) == 0 && lock(keeper, error) == 0 &&
+        read_state(keeper, error) == 0) {
+        remove_leftovers(keeper);
+        return keeper;
+    }
+    moult_keeper_close(keeper);
+    return NULL;
+}
+
+static int open_folders(struct moult_keeper *keeper, struct moult_error *error) {
+    if (moult_folder_make(keeper->models_folder, error) != 0)
+        return -1;
+    keeper->folder_fd = open(keeper->data_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (keeper->folder_fd < 0)
+        return moult_fail_errno(error, "The data folder %s cannot be opened", keeper->data_folder);
+    return 0;
+}
+
+static int lock(struct moult_keeper *keeper, struct moult_error *error) {
+    keeper->lock_fd = openat(keeper->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                             0644);
+    if (keeper->lock_fd < 0)
+        return moult_fail_errno(error, "The data folder %s cannot be locked", keeper->data_folder);
+    if (flock(keeper->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno != EWOULDBLOCK)
+        return moult_fail_errno(error, "The data folder %s cannot be locked", keeper->data_folder);
+    return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
+                      "Another moult serves from the data folder %s: stop it, or give this one "
+                      "another folder with --data.",
+                      keeper->data_folder);
+}
+
+static int read_state(struct moult_keeper *keeper, struct moult_error *error) {
+    char *bytes;
+    size_t size;
+    struct moult_error missing;
+    if (faccessat(keeper->folder_fd, STATE_FILE, F_OK, 0) != 0 && errno == ENOENT)
+        return 0;
+    if (moult_file_read(keeper->folder_fd, STATE_FILE, MOULT_STATE_BYTES_MAX, &bytes, &size,
+                        &missing) != 0) {
+        *error = missing;
+        return moult_fail_within(error, "%s", keeper->data_folder);
+    }
+    int result = moult_state_parse(&keeper->state, bytes, size, error);
+    free(bytes);
+    return result == 0 ? 0
+                       : moult_fail_within(error, "%s/" STATE_FILE " cannot be used",
+                                           keeper->data_folder);
+}
+
+/* A pull that was killed leaves its folder. */
+static void remove_leftovers(const struct moult_keeper *keeper) {
+    DIR *folder = opendir(keeper->models_folder);
+    struct moult_error error;
+    if (folder == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+        if (strncmp(entry->d_name, ".incoming-", 10) == 0 &&
+            moult_folder_remove(dirfd(folder), entry->d_name, &error) != 0)
+            moult_log_warning("A leftover stays: %s", error.message);
+    closedir(folder);
+}
+
+struct moult_state *moult_keeper_state(struct moult_keeper *keeper) {
+    return &keeper->state;
+}
+
+const char *moult_keeper_models_folder(const struct moult_keeper *keeper) {
+    return keeper->models_folder;
+}
+
+const char *moult_keeper_data_folder(const struct moult_keeper *keeper) {
+    return keeper->data_folder;
+}
+
+/* Saving. */
+
+static void write_on_pool(uv_work_t *work) {
+    struct moult_keeper *keeper = work->data;
+    keeper->result = moult_file_replace(keeper->folder_fd, STATE_FILE, keeper->bytes, keeper->size,
+                                        &keeper->error);
+}
+
+static void on_written(uv_work_t *work, int status);
+
+static void start_save(struct moult_keeper *keeper) {
+    keeper->busy = true;
+    keeper->again = false;
+    keeper->bytes = moult_state_format(&keeper->state, &keeper->size);
+    keeper->served = keeper->waiting;
+    keeper->waiting = (struct waiters){0};
+    int queued = uv_queue_work(keeper->loop, &keeper->work, write_on_pool, on_written);
+    MOULT_REQUIRE(queued == 0);
+}
+
+static void on_written(uv_work_t *work, int status) {
+    struct moult_keeper *keeper = work->data;
+    (void)status;
+    struct waiters served = keeper->served;
+    struct moult_error error = keeper->error;
+    bool failed = keeper->result != 0;
+    if (failed)
+        moult_log_error("The state cannot be saved: %s", error.message);
+    free(keeper->bytes);
+    keeper->bytes = NULL;
+    keeper->served = (struct waiters){0};
+    keeper->busy = false;
+    for (unsigned i = 0; i < served.count; i++)
+        served.all[i].listener(served.all[i].context, served.all[i].tag, failed ? &error : NULL);
+    free(served.all);
+    if (keeper->again && !keeper->busy)
+        start_save(keeper);
+}
+
+void moult_keeper_save(struct moult_keeper *keeper, moult_keeper_listener listener, void *context,
+                       uint64_t tag) {
+    if (listener != NULL) {
+        struct waiters *waiting = &keeper->waiting;
+        waiting->all = moult_reallocate(waiting->all, waiting->count + 1, sizeof *waiting->all);
+        waiting->all[waiting->count++] = (struct waiter){listener, context, tag};
+    }
+    keeper->again = true;
+    if (!keeper->busy)
+        start_save(keeper);
+}
+
+bool moult_keeper_quiet(const struct moult_keeper *keeper) {
+    return !keeper->busy;
+}
+
+void moult_keeper_close(struct moult_keeper *keeper) {
+    MOULT_REQUIRE(!keeper->busy);
+    moult_state_release(&keeper->state);
+    if (keeper->lock_fd >= 0)
+        close(keeper->lock_fd);
+    if (keeper->folder_fd >= 0)
+        close(keeper->folder_fd);
+    free(keeper->data_folder);
+    free(keeper->models_folder);
+    free(keeper->waiting.all);
+    free(keeper);
+}

@@ -1,0 +1,165 @@
+/* What slots.c, route.c, generation.c and update.c know of a slot and its
+ * generations, and nobody else does.
+ *
+ * Jobs wait in queues: a slot has one, for those that any generation may
+ * answer, which its current generation works off; a generation has one more,
+ * for those that are pinned to it. A queue has the two lanes, and before them
+ * the suspects: jobs that had been begun when a worker died. */
+#ifndef MOULT_FRONT_SLOT_H
+#define MOULT_FRONT_SLOT_H
+
+#include <uv.h>
+
+#include "base/hash.h"
+#include "front/options.h"
+#include "front/process.h"
+#include "front/slots.h"
+
+enum { MOULT_LANES = MOULT_LANE_BATCH + 1 };
+
+struct moult_job_list {
+    struct moult_job *first, *last;
+};
+
+struct moult_queue {
+    struct moult_job_list suspects;
+    struct moult_job_list lanes[MOULT_LANES];
+};
+
+/* candidate ─> current ─> draining ─> warm ─> retiring ─> gone
+ *     └───────────────────────────────────────^      (a candidate that fails)
+ *             ^──────────┴──────────┘                (a rollback takes it back) */
+enum moult_generation_phase {
+    MOULT_GENERATION_CANDIDATE,   /* Loads and checks itself; nobody can call it. */
+    MOULT_GENERATION_CURRENT,     /* Answers whatever is not pinned to another. */
+    MOULT_GENERATION_DRAINING,    /* Was replaced, and still answers what it had begun. */
+    MOULT_GENERATION_WARM,        /* Has nothing left; can be called by name@fp8, or taken back. */
+    MOULT_GENERATION_RETIRING,    /* Not to be called any more: ends when its pinned jobs have. */
+    MOULT_GENERATION_GONE         /* No process; here as long as somebody holds a reference. */
+};
+
+struct moult_generation {
+    struct moult_slot *slot;
+    unsigned references;              /* The slot's until it is gone, pins, jobs answered by it. */
+    uint64_t number;
+    char revision[MOULT_SHA256_HEX];
+    char fingerprint[MOULT_SHA256_HEX];
+    char label[MOULT_MODEL_NAME_BYTES_MAX + 16];
+    enum moult_generation_phase phase;
+    struct moult_worker_report report;   /* Of the last run that became ready, or loads. */
+    bool was_ready;
+    uint64_t ready_at;                /* Seconds since the epoch. */
+    bool kept;                        /* An update is about to take it back: it must not retire. */
+
+    /* The present run. */
+    struct moult_process *process;    /* NULL between two runs. */
+    bool ready;
+    uint64_t ready_ns;
+    uint64_t answered_count;
+
+    /* Jobs. */
+    struct moult_queue queue;
+    struct moult_job_list running;
+    unsigned running_count;
+    uint32_t running_texts[MOULT_LANES];
+    struct moult_job *alone;          /* A suspect which runs alone, or NULL. */
+
+    /* Deaths, one after the other, each within 10 s of being ready or before. */
+    unsigned strikes;
+    bool answered_since_blame;
+
+    /* When to look again, on moult_clock_ns(); 0: never. */
+    uint64_t restart_ns, drain_until_ns, warm_until_ns, kill_ns;
+};
+
+struct moult_slot {
+    struct moult_slots *slots;
+    char *name;
+    char *source;
+    struct moult_generation *current;
+    struct moult_generation **generations;   /* [generation_count], all that are not gone, newest last. */
+    unsigned generation_count;
+    struct moult_queue queue;
+};
+
+/* What the slots tell the updates. */
+struct moult_slots_events {
+    void (*ready)(void *context, struct moult_generation *generation);   /* Once for each run. */
+    void (*candidate_failed)(void *context, struct moult_generation *generation,
+                             const char *reason);
+    /* Five strikes and more: it is the current one. */
+    void (*keeps_dying)(void *context, struct moult_generation *generation, const char *reason);
+    void (*gone)(void *context, struct moult_slot *slot);
+};
+
+struct moult_slots {
+    uv_loop_t *loop;
+    const struct moult_serve_options *options;
+    char *models_folder;              /* DATA/models */
+    uint32_t threads;
+    struct moult_slot *slots;         /* [count] */
+    unsigned count;
+    uint32_t waiting_texts;
+    bool stopping;
+    struct moult_job_list finished;   /* Without an answer; `done` is called from the loop. */
+    uv_timer_t deliver, clock;
+    uint64_t clock_ns;                /* When `clock` fires; UINT64_MAX: it does not. */
+    const struct moult_slots_events *events;
+    void *events_context;
+};
+
+/* slots.c */
+struct moult_slots *moult_slots_open(uv_loop_t *loop, const struct moult_serve_options *options,
+                                     const char *models_folder);
+void moult_slots_listen(struct moult_slots *slots, const struct moult_slots_events *events,
+                        void *context);
+struct moult_slot *moult_slots_add(struct moult_slots *slots, const char *name,
+                                   const char *source);
+/* Admits nothing more. Jobs that wait or run get MOULT_JOB_UNAVAILABLE if `at_once`. */
+void moult_slots_stop(struct moult_slots *slots, bool at_once);
+/* Ends every worker. True once none is left; `gone` events tell when to ask again. */
+bool moult_slots_retire_all(struct moult_slots *slots);
+/* After that, and after the loop has run its last: frees everything. */
+void moult_slots_close_handles(struct moult_slots *slots);
+void moult_slots_free(struct moult_slots *slots);
+/* `candidate`, which is ready, becomes current; the old one drains. One assignment. */
+void moult_slot_cut_over(struct moult_slot *slot, struct moult_generation *candidate);
+/* Whether one more generation may be started; retires the oldest warm one where that helps. */
+bool moult_slot_make_room(struct moult_slot *slot);
+/* A ready generation of that revision which is warm or draining, or NULL. */
+struct moult_generation *moult_slot_find_warm(const struct moult_slot *slot, const char *revision);
+void moult_slots_finish(struct moult_job *job, enum moult_job_outcome outcome);
+/* Sees to it that generations are looked at no later than then. */
+void moult_slots_wake_by(struct moult_slots *slots, uint64_t ns);
+
+/* generation.c */
+/* Starts the first run. NULL: it cannot be started. */
+struct moult_generation *moult_generation_open(struct moult_slot *slot, uint64_t number,
+                                               const char *revision,
+                                               enum moult_generation_phase phase,
+                                               struct moult_error *error);
+/* Looks at what a loading worker says of itself just now. */
+void moult_generation_refresh(struct moult_generation *generation);
+void moult_generation_set_number(struct moult_generation *generation, uint64_t number);
+/* Hands over what waits, as far as there is room. Calls no dialect. */
+void moult_generation_pump(struct moult_generation *generation);
+/* Takes a job that runs in it out of it, without an answer. */
+void moult_generation_take_back(struct moult_generation *generation, struct moult_job *job);
+void moult_generation_drain(struct moult_generation *generation);
+void moult_generation_retire(struct moult_generation *generation);
+bool moult_generation_idle(const struct moult_generation *generation);
+/* Does what is due, and says when to look again (UINT64_MAX: never). */
+uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now_ns);
+
+/* job.c */
+void moult_job_list_append(struct moult_job_list *list, struct moult_job *job);
+void moult_job_list_prepend(struct moult_job_list *list, struct moult_job *job);
+void moult_job_list_remove(struct moult_job *job);
+/* Into its queue: the pinned generation's or the slot's. It counts as waiting from then on. */
+void moult_job_wait(struct moult_job *job);
+void moult_job_wait_again(struct moult_job *job, bool suspect);   /* Before all others. */
+/* Out of its queue. */
+void moult_job_unwait(struct moult_job *job);
+bool moult_queue_empty(const struct moult_queue *queue);
+
+#endif

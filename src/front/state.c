@@ -1,0 +1,322 @@
+#include "front/state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "front/json.h"
+
+#define VERSION 1
+#define REASON_BYTES_MAX 1024
+
+void moult_state_init(struct moult_state *state) {
+    state->count = 0;
+    state->slots = moult_allocate(MOULT_SLOTS_MAX, sizeof *state->slots);
+}
+
+void moult_state_release(struct moult_state *state) {
+    for (unsigned i = 0; i < state->count; i++) {
+        struct moult_state_slot *slot = &state->slots[i];
+        for (unsigned h = 0; h < slot->history_count; h++)
+            free(slot->history[h].reason);
+        free(slot->history);
+        free(slot->name);
+        free(slot->source);
+    }
+    free(state->slots);
+    *state = (struct moult_state){0};
+}
+
+bool moult_slot_name_valid(const char *name) {
+    size_t size = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    return size > 0 && size <= MOULT_MODEL_NAME_BYTES_MAX && name[size] == '\0';
+}
+
+struct moult_state_slot *moult_state_find(struct moult_state *state, const char *name) {
+    for (unsigned i = 0; i < state->count; i++)
+        if (strcmp(state->slots[i].name, name) == 0)
+            return &state->slots[i];
+    return NULL;
+}
+
+struct moult_state_slot *moult_state_add(struct moult_state *state, const char *name,
+                                         const char *source) {
+    if (state->count == MOULT_SLOTS_MAX)
+        return NULL;
+    struct moult_state_slot *slot = &state->slots[state->count++];
+    slot->name = moult_copy_string(name);
+    slot->source = moult_copy_string(source);
+    slot->next_generation = 1;
+    slot->history = moult_allocate(MOULT_HISTORY_MAX, sizeof *slot->history);
+    return slot;
+}
+
+struct moult_state_event *moult_state_note(struct moult_state_slot *slot, uint64_t id,
+                                           uint64_t generation, enum moult_update_status result,
+                                           const char *reason, uint64_t at) {
+    if (slot->history_count == MOULT_HISTORY_MAX) {
+        free(slot->history[0].reason);
+        memmove(&slot->history[0], &slot->history[1],
+                (MOULT_HISTORY_MAX - 1) * sizeof slot->history[0]);
+        slot->history_count--;
+    }
+    struct moult_state_event *event = &slot->history[slot->history_count++];
+    *event = (struct moult_state_event){.id = id, .generation = generation, .result = result,
+                                        .reason = moult_copy_string(reason), .at = at};
+    return event;
+}
+
+static unsigned find_refused(const struct moult_state_slot *slot, const char *revision) {
+    unsigned at = 0;
+    while (at < slot->refused_count && strcmp(slot->refused[at], revision) != 0)
+        at++;
+    return at;
+}
+
+bool moult_state_refused(const struct moult_state_slot *slot, const char *revision) {
+    return find_refused(slot, revision) < slot->refused_count;
+}
+
+static void remove_refused(struct moult_state_slot *slot, unsigned at) {
+    slot->refused_count--;
+    memmove(slot->refused[at], slot->refused[at + 1],
+            (slot->refused_count - at) * sizeof slot->refused[0]);
+}
+
+void moult_state_forgive(struct moult_state_slot *slot, const char *revision) {
+    unsigned at = find_refused(slot, revision);
+    if (at < slot->refused_count)
+        remove_refused(slot, at);
+}
+
+void moult_state_refuse(struct moult_state_slot *slot, const char *revision) {
+    moult_state_forgive(slot, revision);
+    if (slot->refused_count == MOULT_STATE_REFUSED_MAX)
+        remove_refused(slot, 0);
+    snprintf(slot->refused[slot->refused_count++], MOULT_SHA256_HEX, "%s", revision);
+}
+
+uint64_t moult_state_last_id(const struct moult_state *state) {
+    uint64_t last = 0;
+    for (unsigned i = 0; i < state->count; i++)
+        for (unsigned h = 0; h < state->slots[i].history_count; h++)
+            if (state->slots[i].history[h].id > last)
+                last = state->slots[i].history[h].id;
+    return last;
+}
+
+/* Reading. Every member is asked for by name and must have its type and range;
+ * others are passed over, so that a newer version may add some without a new number. */
+
+static int fail_at(struct moult_error *error, const char *key) {
+    return moult_fail(error, MOULT_ERROR_INVALID, "\"%s\" is missing or not what it should be.",
+                      key);
+}
+
+static int read_number(const json_t *object, const char *key, uint64_t *value,
+                       struct moult_error *error) {
+    const json_t *found = json_object_get(object, key);
+    if (!json_is_integer(found) || json_integer_value(found) < 0)
+        return fail_at(error, key);
+    *value = (uint64_t)json_integer_value(found);
+    return 0;
+}
+
+/* A string without NUL of at most size_max bytes; the object's own. */
+static const char *text_of(const json_t *value, size_t size_max) {
+    const char *text = json_string_value(value);
+    if (text == NULL || strlen(text) != json_string_length(value) || strlen(text) > size_max)
+        return NULL;
+    return text;
+}
+
+static int read_digest(const json_t *value, const char *key, char digest[MOULT_SHA256_HEX],
+                       struct moult_error *error) {
+    const char *text = text_of(value, MOULT_SHA256_HEX - 1);
+    if (text == NULL || strspn(text, "0123456789abcdef") != MOULT_SHA256_HEX - 1)
+        return fail_at(error, key);
+    memcpy(digest, text, MOULT_SHA256_HEX);
+    return 0;
+}
+
+static int read_model(const json_t *object, const char *key, struct moult_state_model *model,
+                      struct moult_error *error) {
+    const json_t *found = json_object_get(object, key);
+    if (json_is_null(found))
+        return 0;
+    if (!json_is_object(found))
+        return fail_at(error, key);
+    if (read_number(found, "generation", &model->generation, error) != 0 ||
+        read_number(found, "since", &model->since, error) != 0 ||
+        read_digest(json_object_get(found, "revision"), "revision", model->revision, error) != 0 ||
+        read_digest(json_object_get(found, "fingerprint"), "fingerprint", model->fingerprint,
+                    error) != 0)
+        return moult_fail_within(error, "\"%s\"", key);
+    return model->generation > 0 ? 0 : fail_at(error, "generation");
+}
+
+static int read_refused(const json_t *object, struct moult_state_slot *slot,
+                        struct moult_error *error) {
+    const json_t *list = json_object_get(object, "refused");
+    if (!json_is_array(list) || json_array_size(list) > MOULT_STATE_REFUSED_MAX)
+        return fail_at(error, "refused");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        char digest[MOULT_SHA256_HEX];
+        if (read_digest(json_array_get(list, i), "refused", digest, error) != 0)
+            return -1;
+        moult_state_refuse(slot, digest);
+    }
+    return 0;
+}
+
+static int read_result(const json_t *object, enum moult_update_status *result,
+                       struct moult_error *error) {
+    const char *text = text_of(json_object_get(object, "result"), 32);
+    for (enum moult_update_status status = MOULT_UPDATE_LIVE; status <= MOULT_UPDATE_CANCELLED;
+         status++)
+        if (text != NULL && strcmp(text, moult_update_status_name(status)) == 0) {
+            *result = status;
+            return 0;
+        }
+    return fail_at(error, "result");
+}
+
+static int read_event(const json_t *object, struct moult_state_slot *slot,
+                      struct moult_error *error) {
+    uint64_t id, generation, at;
+    enum moult_update_status result = MOULT_UPDATE_LIVE;
+    const char *reason = text_of(json_object_get(object, "reason"), REASON_BYTES_MAX);
+    if (reason == NULL)
+        return fail_at(error, "reason");
+    if (read_number(object, "id", &id, error) != 0 ||
+        read_number(object, "generation", &generation, error) != 0 ||
+        read_number(object, "at", &at, error) != 0 || read_result(object, &result, error) != 0)
+        return -1;
+    moult_state_note(slot, id, generation, result, reason, at);
+    return 0;
+}
+
+static int read_history(const json_t *object, struct moult_state_slot *slot,
+                        struct moult_error *error) {
+    const json_t *list = json_object_get(object, "history");
+    if (!json_is_array(list) || json_array_size(list) > MOULT_HISTORY_MAX)
+        return fail_at(error, "history");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (read_event(json_array_get(list, i), slot, error) != 0)
+            return moult_fail_within(error, "\"history\" %zu", i);
+    return 0;
+}
+
+static int read_slot(struct moult_state *state, const json_t *object, struct moult_error *error) {
+    const char *name = text_of(json_object_get(object, "name"), MOULT_MODEL_NAME_BYTES_MAX);
+    const char *source = text_of(json_object_get(object, "source"), 4096);
+    if (name == NULL || !moult_slot_name_valid(name) || moult_state_find(state, name) != NULL)
+        return fail_at(error, "name");
+    if (source == NULL)
+        return fail_at(error, "source");
+    struct moult_state_slot *slot = moult_state_add(state, name, source);
+    if (slot == NULL)
+        return fail_at(error, "slots");
+    if (read_number(object, "next_generation", &slot->next_generation, error) != 0 ||
+        read_model(object, "current", &slot->current, error) != 0 ||
+        read_model(object, "previous", &slot->previous, error) != 0 ||
+        read_refused(object, slot, error) != 0 || read_history(object, slot, error) != 0)
+        return -1;
+    if (slot->current.generation >= slot->next_generation ||
+        slot->previous.generation >= slot->next_generation)
+        return fail_at(error, "next_generation");
+    return 0;
+}
+
+static int read_state(struct moult_state *state, const json_t *object, struct moult_error *error) {
+    uint64_t version;
+    const json_t *list = json_object_get(object, "slots");
+    if (read_number(object, "version", &version, error) != 0)
+        return -1;
+    if (version != VERSION)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "It has version %" PRIu64 ", and this moult reads version %d.", version,
+                          VERSION);
+    if (!json_is_array(list) || json_array_size(list) > MOULT_SLOTS_MAX)
+        return fail_at(error, "slots");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (read_slot(state, json_array_get(list, i), error) != 0)
+            return moult_fail_within(error, "\"slots\" %zu", i);
+    return 0;
+}
+
+int moult_state_parse(struct moult_state *state, const char *bytes, size_t size,
+                      struct moult_error *error) {
+    if (size > MOULT_STATE_BYTES_MAX)
+        return moult_fail(error, MOULT_ERROR_LIMIT, "It has more than %lu bytes.",
+                          (unsigned long)MOULT_STATE_BYTES_MAX);
+    json_t *object = moult_json_read_object(bytes, size, error);
+    if (object == NULL)
+        return -1;
+    int result = read_state(state, object, error);
+    json_decref(object);
+    return result;
+}
+
+/* Writing. */
+
+static void write_text(struct moult_buffer *out, const char *text) {
+    moult_buffer_json_string(out, text, strlen(text));
+}
+
+static void write_model(struct moult_buffer *out, const char *key,
+                        const struct moult_state_model *model) {
+    if (model->generation == 0) {
+        moult_buffer_format(out, ",\n   \"%s\": null", key);
+        return;
+    }
+    moult_buffer_format(out,
+                        ",\n   \"%s\": {\"generation\": %" PRIu64 ", \"revision\": \"%s\",\n"
+                        "      \"fingerprint\": \"%s\", \"since\": %" PRIu64 "}",
+                        key, model->generation, model->revision, model->fingerprint, model->since);
+}
+
+static void write_event(struct moult_buffer *out, const struct moult_state_event *event) {
+    moult_buffer_format(out,
+                        "\n      {\"id\": %" PRIu64 ", \"generation\": %" PRIu64
+                        ", \"result\": \"%s\", \"at\": %" PRIu64 ", \"reason\": ",
+                        event->id, event->generation, moult_update_status_name(event->result),
+                        event->at);
+    write_text(out, event->reason);
+    moult_buffer_text(out, "}");
+}
+
+static void write_slot(struct moult_buffer *out, const struct moult_state_slot *slot) {
+    moult_buffer_text(out, "\n  {\"name\": ");
+    write_text(out, slot->name);
+    moult_buffer_text(out, ", \"source\": ");
+    write_text(out, slot->source);
+    moult_buffer_format(out, ", \"next_generation\": %" PRIu64, slot->next_generation);
+    write_model(out, "current", &slot->current);
+    write_model(out, "previous", &slot->previous);
+    moult_buffer_text(out, ",\n   \"refused\": [");
+    for (unsigned i = 0; i < slot->refused_count; i++)
+        moult_buffer_format(out, "%s\"%s\"", i == 0 ? "" : ", ", slot->refused[i]);
+    moult_buffer_text(out, "],\n   \"history\": [");
+    for (unsigned i = 0; i < slot->history_count; i++) {
+        moult_buffer_text(out, i == 0 ? "" : ",");
+        write_event(out, &slot->history[i]);
+    }
+    moult_buffer_text(out, "]}");
+}
+
+char *moult_state_format(const struct moult_state *state, size_t *size) {
+    struct moult_buffer out;
+    moult_buffer_init(&out, MOULT_STATE_BYTES_MAX);
+    moult_buffer_format(&out, "{\"version\": %d, \"slots\": [", VERSION);
+    for (unsigned i = 0; i < state->count; i++) {
+        moult_buffer_text(&out, i == 0 ? "" : ",");
+        write_slot(&out, &state->slots[i]);
+    }
+    moult_buffer_text(&out, "]}\n");
+    MOULT_REQUIRE(!out.overflowed);
+    return moult_buffer_take(&out, size);
+}
