@@ -1,0 +1,322 @@
+/* Vectors against those of sentence-transformers, on every level of kernels that this CPU has,
+ * and bit by bit against themselves in other company. */
+#include <fcntl.h>
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "model/model.h"
+
+#define COSINE_MIN 0.999999
+#define DIFFERENCE_MAX 2e-6
+
+enum { LEVELS_MAX = 8 };
+
+struct golden {
+    json_t *root;
+    float *vectors;
+    struct moult_text *texts;
+    size_t count;
+};
+
+struct worst {
+    double cosine, difference;
+    size_t cosine_at, difference_at;
+};
+
+static const char *real_model(void) {
+    const char *folder = getenv("MOULT_TEST_MODEL");
+
+    if (folder == NULL)
+        fail_msg("MOULT_TEST_MODEL does not name the real model's folder; `make test` sets it.");
+    return folder;
+}
+
+/* tests/golden/NAME.json and NAME.f32, of `count_values` floats. */
+static void golden_open(struct golden *golden, const char *name) {
+    char path[128];
+    const json_t *texts;
+    FILE *file;
+    long bytes;
+
+    snprintf(path, sizeof path, "tests/golden/%s.json", name);
+    golden->root = json_load_file(path, JSON_ALLOW_NUL, NULL);
+    assert_non_null(golden->root);
+    texts = json_object_get(golden->root, "texts");
+    golden->count = json_array_size(texts);
+    golden->texts = moult_allocate(golden->count, sizeof *golden->texts);
+    for (size_t i = 0; i < golden->count; i++) {
+        const json_t *text = json_array_get(texts, i);
+
+        golden->texts[i] = (struct moult_text){json_string_value(text), json_string_length(text)};
+    }
+    snprintf(path, sizeof path, "tests/golden/%s.f32", name);
+    file = fopen(path, "rb");
+    assert_non_null(file);
+    fseek(file, 0, SEEK_END);
+    bytes = ftell(file);
+    rewind(file);
+    golden->vectors = moult_allocate((size_t)bytes, 1);
+    assert_int_equal(fread(golden->vectors, 1, (size_t)bytes, file), bytes);
+    fclose(file);
+}
+
+static void golden_close(struct golden *golden) {
+    free(golden->texts);
+    free(golden->vectors);
+    json_decref(golden->root);
+}
+
+static struct moult_model *load(const char *folder, unsigned level, uint32_t threads) {
+    struct moult_error error = {0};
+    int fd = open(folder, O_RDONLY | O_DIRECTORY);
+    struct moult_model_files *files = moult_model_files_open(fd, &error);
+    struct moult_model *model = NULL;
+
+    close(fd);
+    if (files != NULL)
+        model = moult_model_load(files, moult_kernels_at(level), threads, NULL, &error);
+    moult_model_files_close(files);
+    if (model == NULL)
+        fail_msg("%s: %s", folder, error.message);
+    return model;
+}
+
+static float *encode(const struct moult_model *model, const struct moult_text *texts, size_t count,
+                     enum moult_prompt prompt) {
+    struct moult_error error = {0};
+    float *vectors = moult_allocate(count * moult_model_info(model)->dimensions, sizeof *vectors);
+
+    if (moult_model_encode(model, texts, count, prompt, vectors, NULL, &error) != 0)
+        fail_msg("%s", error.message);
+    return vectors;
+}
+
+/* Differences count in lengths of the expected vector, which is 1 for unit vectors. */
+static void compare(struct worst *worst, const float *found, const float *expected, size_t C,
+                    size_t at) {
+    double dot = 0, found_square = 0, square = 0, difference = 0, cosine;
+
+    for (size_t c = 0; c < C; c++) {
+        dot += (double)found[c] * (double)expected[c];
+        found_square += (double)found[c] * (double)found[c];
+        square += (double)expected[c] * (double)expected[c];
+        difference = fmax(difference, fabs((double)found[c] - (double)expected[c]));
+    }
+    cosine = dot / sqrt(square * found_square);
+    difference /= sqrt(square);
+    if (!(cosine >= worst->cosine)) {
+        worst->cosine = cosine;
+        worst->cosine_at = at;
+    }
+    if (!(difference <= worst->difference)) {
+        worst->difference = difference;
+        worst->difference_at = at;
+    }
+}
+
+static void judge(const struct worst *worst, const char *what, const char *level) {
+    print_message("# %s, %s: least cosine 1 - %.1e (text %zu), largest difference %.2e (text %zu)\n",
+                  what, level, 1 - worst->cosine, worst->cosine_at, worst->difference,
+                  worst->difference_at);
+    assert_true(worst->cosine >= COSINE_MIN);
+    assert_true(worst->difference <= DIFFERENCE_MAX);
+}
+
+static void real_vectors_are_sentence_transformers(void **state) {
+    struct golden golden;
+
+    (void)state;
+    golden_open(&golden, "minilm");
+    assert_int_equal(golden.count, 200);
+    for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
+        struct moult_model *model = load(real_model(), level, 0);
+        struct worst worst = {.cosine = 2};
+        float *vectors = encode(model, golden.texts, golden.count, MOULT_PROMPT_NONE);
+        size_t C = moult_model_info(model)->dimensions;
+
+        for (size_t i = 0; i < golden.count; i++)
+            compare(&worst, vectors + i * C, golden.vectors + i * C, C, i);
+        judge(&worst, "all-MiniLM-L6-v2", moult_kernels_at(level)->name);
+        free(vectors);
+        moult_model_close(model);
+    }
+    golden_close(&golden);
+}
+
+static void self_check_passes(void **state) {
+    (void)state;
+    for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
+        struct moult_model *model = load(real_model(), level, 1);
+        struct moult_error error = {0};
+
+        if (moult_model_check(model, &error) != 0)
+            fail_msg("%s", error.message);
+        moult_model_close(model);
+    }
+}
+
+/* The plain level takes a second for what the others do in a few milliseconds: it gets the
+ * short texts alone. */
+static size_t texts_for_bits(const struct golden *golden, unsigned level) {
+    return level == 0 ? 40 : golden->count;
+}
+
+static void assert_same_bits(const float *found, const float *expected, size_t floats,
+                             const char *company) {
+    if (memcmp(found, expected, floats * sizeof *found) != 0)
+        fail_msg("The bits of a vector changed %s.", company);
+}
+
+static void check_company(const struct golden *golden, unsigned level) {
+    size_t count = texts_for_bits(golden, level), C;
+    struct moult_model *model = load(real_model(), level, 1);
+    struct moult_text *reversed = moult_allocate(count, sizeof *reversed);
+    float *alone, *together;
+
+    C = moult_model_info(model)->dimensions;
+    alone = moult_allocate(count * C, sizeof *alone);
+    for (size_t i = 0; i < count; i++) {
+        float *one = encode(model, golden->texts + i, 1, MOULT_PROMPT_NONE);
+
+        memcpy(alone + i * C, one, C * sizeof *one);
+        reversed[count - 1 - i] = golden->texts[i];
+        free(one);
+    }
+    together = encode(model, golden->texts, count, MOULT_PROMPT_NONE);
+    assert_same_bits(together, alone, count * C, "in a batch");
+    free(together);
+    together = encode(model, reversed, count, MOULT_PROMPT_NONE);
+    for (size_t i = 0; i < count; i++)
+        assert_same_bits(together + i * C, alone + (count - 1 - i) * C, C, "in another order");
+    free(together);
+    moult_model_close(model);
+    for (uint32_t threads = 2; threads <= 3; threads++) {
+        model = load(real_model(), level, threads);
+        together = encode(model, golden->texts, count, MOULT_PROMPT_NONE);
+        assert_same_bits(together, alone, count * C, "with the number of threads");
+        free(together);
+        together = encode(model, golden->texts, 1, MOULT_PROMPT_NONE);
+        assert_same_bits(together, alone, C, "alone with several threads");
+        free(together);
+        moult_model_close(model);
+    }
+    free(alone);
+    free(reversed);
+}
+
+static void bits_do_not_depend_on_company(void **state) {
+    struct golden golden;
+
+    (void)state;
+    golden_open(&golden, "minilm");
+    for (unsigned level = 0; moult_kernels_at(level) != NULL; level++)
+        check_company(&golden, level);
+    golden_close(&golden);
+}
+
+/* The encoder itself, with packed sequences in every order of a few lengths: spans and blocks
+ * are cut elsewhere each time. */
+static void bits_do_not_depend_on_packing(void **state) {
+    static const uint32_t lengths[] = {1, 7, 128, 3, 64, 129, 16, 2, 200, 33, 5, 90};
+    enum { B = sizeof lengths / sizeof *lengths, T = 678 };
+
+    (void)state;
+    for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
+        struct moult_model *model = load(real_model(), level, 1);
+        size_t C = moult_model_info(model)->dimensions;
+        struct moult_encoder *encoder = moult_encoder_open(model, T);
+        uint32_t ids[T], first[B], at = 0;
+        float *alone = moult_allocate(B * C, sizeof *alone);
+        float *packed = moult_allocate(B * C, sizeof *packed);
+
+        for (uint32_t t = 0; t < T; t++)
+            ids[t] = (t * 7919u + 104729u) % moult_model_info(model)->vocabulary_size;
+        for (size_t i = 0; i < B; i++) {
+            first[i] = at;
+            moult_encoder_run(encoder, ids + at, &lengths[i], 1, alone + i * C);
+            at += lengths[i];
+        }
+        assert_int_equal(at, T);
+        for (size_t rotation = 0; rotation < (level == 0 ? 2 : B); rotation++) {
+            uint32_t turned_ids[T], turned[B], to = 0;
+
+            for (size_t i = 0; i < B; i++) {
+                size_t from = (i * 5 + rotation) % B;
+
+                turned[i] = lengths[from];
+                memcpy(turned_ids + to, ids + first[from], lengths[from] * sizeof *ids);
+                to += lengths[from];
+            }
+            moult_encoder_run(encoder, turned_ids, turned, B, packed);
+            for (size_t i = 0; i < B; i++)
+                assert_same_bits(packed + i * C, alone + (i * 5 + rotation) % B * C, C,
+                                 "with the packing");
+        }
+        free(alone);
+        free(packed);
+        moult_encoder_close(encoder);
+        moult_model_close(model);
+    }
+}
+
+static enum moult_prompt prompt_of(const json_t *entry) {
+    const char *name = json_string_value(json_object_get(entry, "prompt"));
+
+    if (strcmp(name, "query") == 0)
+        return MOULT_PROMPT_QUERY;
+    return strcmp(name, "document") == 0 ? MOULT_PROMPT_DOCUMENT : MOULT_PROMPT_NONE;
+}
+
+static void tiny_vectors_are_sentence_transformers(void **state) {
+    struct golden golden;
+    const json_t *entries, *entry;
+    const float *expected;
+    size_t i;
+
+    (void)state;
+    golden_open(&golden, "tiny");
+    entries = json_object_get(golden.root, "models");
+    assert_int_equal(json_array_size(entries), 9);
+    expected = golden.vectors;
+    json_array_foreach(entries, i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "folder"));
+        size_t C = 0;
+        char folder[128];
+
+        snprintf(folder, sizeof folder, "tests/golden/%s", name);
+        for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
+            struct moult_model *model = load(folder, level, 1);
+            struct worst worst = {.cosine = 2};
+            float *vectors = encode(model, golden.texts, golden.count, prompt_of(entry));
+
+            C = moult_model_info(model)->dimensions;
+            for (size_t at = 0; at < golden.count; at++)
+                compare(&worst, vectors + at * C, expected + at * C, C, at);
+            judge(&worst, name, moult_kernels_at(level)->name);
+            free(vectors);
+            moult_model_close(model);
+        }
+        expected += golden.count * C;
+    }
+    golden_close(&golden);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiny_vectors_are_sentence_transformers),
+        cmocka_unit_test(real_vectors_are_sentence_transformers),
+        cmocka_unit_test(self_check_passes),
+        cmocka_unit_test(bits_do_not_depend_on_packing),
+        cmocka_unit_test(bits_do_not_depend_on_company),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
