@@ -5,6 +5,7 @@
 #ifndef TESTS_FAKE_SLOTS_H
 #define TESTS_FAKE_SLOTS_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,6 @@
 #include "front/server.h"
 
 #define FAKE_KEPT_MAX 256
-#define FAKE_TEXTS_MAX 4096
 #define FAKE_LONG_CELL 100000u
 
 static struct {
@@ -21,7 +21,6 @@ static struct {
     struct moult_job *kept[FAKE_KEPT_MAX];
     unsigned kept_count;
     bool unhealthy;
-    bool kept_only_update;
     moult_update_listener listener;
     void *listener_context;
     unsigned forgotten;
@@ -66,7 +65,8 @@ static void fake_answer(struct moult_job *job)
     answer->status = begins(&view, "bad")    ? MOULT_ANSWER_INVALID
                      : begins(&view, "fail") ? MOULT_ANSWER_FAILED
                                              : MOULT_ANSWER_OK;
-    strcpy(answer->message, answer->status == MOULT_ANSWER_OK ? "" : "Said by the worker.");
+    if (answer->status != MOULT_ANSWER_OK)
+        snprintf(answer->message, sizeof answer->message, "Said by the worker.");
     answer->message_text = answer->status == MOULT_ANSWER_INVALID ? 0 : UINT32_MAX;
     answer->count = view.count;
     answer->cells = moult_allocate(view.count, sizeof *answer->cells);

@@ -74,8 +74,9 @@ static void test_origin(void **state)
                                              .origin = "http://localhost:8080"), &embed), PASSES);
     assert_int_equal(check(&options, REQUEST(.host = "localhost:8080",
                                              .origin = "https://app.example"), &embed), PASSES);
-    static const char *const foreign[] = {"http://evil.example", "null", "", "http://localhost:3000",
-                                          "https://app.example.evil", "localhost:8080"};
+    static const char *const foreign[] = {"http://evil.example",      "null",           "",
+                                          "https://app.example.evil", "localhost:8080",
+                                          "http://localhost:3000"};
     for (unsigned i = 0; i < sizeof foreign / sizeof foreign[0]; i++)
         assert_int_equal(check(&options, REQUEST(.host = "localhost:8080", .origin = foreign[i]),
                                &embed), MOULT_HTTP_FORBIDDEN);

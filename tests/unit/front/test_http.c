@@ -153,8 +153,9 @@ static void say(int fd, const char *text)
 static void say_post(int fd, const char *path, const char *body)
 {
     char head[256];
-    snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
-             path, strlen(body));
+    snprintf(head, sizeof head,
+             "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", path,
+             strlen(body));
     say(fd, head);
     say(fd, body);
 }
@@ -322,8 +323,8 @@ static void test_pipelining(void **state)
 static char *long_request(size_t body_bytes, const char *more)
 {
     char *text = calloc(body_bytes + 512, 1);
-    int size = sprintf(text, "POST /embed HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n%s\r\n",
-                       body_bytes, more);
+    int size = snprintf(text, 512, "POST /embed HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n%s\r\n",
+                        body_bytes, more);
     memset(text + size, ' ', body_bytes);
     return text;
 }
@@ -363,9 +364,9 @@ static void test_long_chunked_body(void **state)
 {
     (void)state;
     static char chunk[65536 + 16];
-    int size = sprintf(chunk, "10000\r\n");
+    int size = snprintf(chunk, sizeof chunk, "10000\r\n");
     memset(chunk + size, ' ', 65536);
-    strcpy(chunk + size + 65536, "\r\n");
+    memcpy(chunk + size + 65536, "\r\n", 3);
     int fd = dial();
     say(fd, "POST /embed HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
     for (unsigned i = 0; i < BODY_MAX / 65536 + 1; i++)
@@ -580,11 +581,20 @@ int main(void)
 {
 #define SERVED(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        SERVED(test_answers),         SERVED(test_routes),       SERVED(test_framing),
-        SERVED(test_chunked),         SERVED(test_pipelining),   SERVED(test_large_bodies),
-        SERVED(test_long_chunked_body), SERVED(test_held_bodies), SERVED(test_gone_client),
-        SERVED(test_slow_reader),     SERVED(test_errors),       SERVED(test_updates),
-        SERVED(test_drain),           SERVED(test_close_with_open_requests),
+        SERVED(test_answers),
+        SERVED(test_routes),
+        SERVED(test_framing),
+        SERVED(test_chunked),
+        SERVED(test_pipelining),
+        SERVED(test_large_bodies),
+        SERVED(test_long_chunked_body),
+        SERVED(test_held_bodies),
+        SERVED(test_gone_client),
+        SERVED(test_slow_reader),
+        SERVED(test_errors),
+        SERVED(test_updates),
+        SERVED(test_drain),
+        SERVED(test_close_with_open_requests),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(body_text);

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/limits.h"
-#include "base/memory.h"
 #include "front/json.h"
 
 static struct moult_error error;
@@ -51,13 +51,13 @@ static void test_refusals(void **state)
 
 static char *repeated(const char *before, const char *part, size_t count, const char *after)
 {
-    size_t size = strlen(part);
-    char *text = moult_allocate(strlen(before) + size * count + strlen(after) + 1, 1);
-    char *at = text + strlen(strcpy(text, before));
-    for (size_t i = 0; i < count; i++, at += size)
-        memcpy(at, part, size);
-    strcpy(at, after);
-    return text;
+    struct moult_buffer text;
+    moult_buffer_init(&text, 4 * MOULT_MIB);
+    moult_buffer_text(&text, before);
+    for (size_t i = 0; i < count; i++)
+        moult_buffer_text(&text, part);
+    moult_buffer_text(&text, after);
+    return moult_buffer_take(&text, NULL);
 }
 
 static void test_limits(void **state)
