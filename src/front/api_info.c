@@ -48,7 +48,8 @@ static void add_limits(struct moult_buffer *body, const struct moult_server *ser
                         MOULT_TEXTS_PER_REQUEST_MAX);
     moult_buffer_format(body, ",\"auto_truncate\":%s,\"tokenization_workers\":%" PRIu32,
                         server->options->overlong_error ? "false" : "true", report->threads);
-    moult_buffer_text(body, ",\"version\":\"" MOULT_VERSION "\",\"sha\":null,\"docker_label\":null");
+    moult_buffer_text(body, ",\"version\":\"" MOULT_VERSION "\"");
+    moult_buffer_text(body, ",\"sha\":null,\"docker_label\":null");
 }
 
 /* Which slot or generation is asked about: ?model= or x-moult-model, else the first. */
@@ -106,8 +107,9 @@ static void add_model(struct moult_buffer *body, const struct moult_server *serv
     moult_buffer_text(body, "{\"id\":");
     add_text(body, id);
     uint64_t created = generation != NULL ? moult_generation_ready_at(generation) : 0;
-    moult_buffer_format(body, ",\"object\":\"model\",\"created\":%" PRIu64 ",\"owned_by\":\"moult\"",
+    moult_buffer_format(body, ",\"object\":\"model\",\"created\":%" PRIu64,
                         created != 0 ? created : server->started_at);
+    moult_buffer_text(body, ",\"owned_by\":\"moult\"");
     if (generation == NULL) {
         moult_buffer_text(body, "}");
         return;

@@ -60,8 +60,10 @@ static bool key_equals(const char *expected, const char *given)
 {
     size_t expected_size = strlen(expected), given_size = strlen(given);
     volatile unsigned char difference = expected_size != given_size;
-    for (size_t i = 0; i < given_size; i++)
-        difference |= (unsigned char)(given[i] ^ expected[expected_size > 0 ? i % expected_size : 0]);
+    for (size_t i = 0; i < given_size; i++) {
+        char wanted = expected[expected_size > 0 ? i % expected_size : 0];
+        difference |= (unsigned char)(given[i] ^ wanted);
+    }
     return difference == 0;
 }
 
@@ -93,8 +95,8 @@ int moult_guard_check(const struct moult_serve_options *options,
     if (keyless && moult_guard_is_loopback(options->host) && request->host != NULL &&
         !host_is_allowed(options, request->host))
         return moult_fail(error, MOULT_ERROR_INVALID,
-                          "The Host \"%.80s\" is not one of this server's; --allowed-host adds names.",
-                          request->host);
+                          "The Host \"%.80s\" is not one of this server's; --allowed-host adds "
+                          "names.", request->host);
     if (request->origin != NULL && !origin_is_own(request->origin, request->host) &&
         !moult_guard_allows_origin(options, request->origin))
         return moult_fail(error, MOULT_ERROR_INVALID,

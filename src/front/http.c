@@ -60,6 +60,9 @@
 #define COPIED_ANSWER_BYTES (16 * MOULT_KIB)
 #define ANSWER_HEADERS_BYTES_MAX (32 * MOULT_KIB)
 #define DRAIN_ACCEPT_ROUNDS 100
+/* While draining, connections are kept open so long for the requests that their
+ * clients have just sent; each is answered with Connection: close. */
+#define DRAIN_GRACE_NS (200 * 1000000ull)
 
 enum state { FRESH, READING, HELD, REFUSED, HANDLED, ANSWERED, GONE };
 
@@ -103,6 +106,7 @@ struct moult_http {
     uv_prepare_t prepare;
     unsigned handles_open;
     bool run_due, draining, closing;
+    uint64_t drain_grace_until_ns;
     unsigned open_requests;
     size_t bodies_bytes;
     struct moult_http_request *requests;
@@ -723,8 +727,15 @@ uint16_t moult_http_port(const struct moult_http *http)
     return http->port;
 }
 
+static unsigned connections(const struct moult_http *http)
+{
+    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+}
+
 unsigned moult_http_open_requests(const struct moult_http *http)
 {
+    if (http->open_requests == 0 && moult_clock_ns() < http->drain_grace_until_ns)
+        return connections(http);
     return http->open_requests;
 }
 
@@ -738,6 +749,7 @@ void moult_http_drain(struct moult_http *http)
     for (int i = 0; i < DRAIN_ACCEPT_ROUNDS && poll(&listening, 1, 0) > 0; i++)
         MHD_run(http->daemon);
     http->draining = true;
+    http->drain_grace_until_ns = moult_clock_ns() + DRAIN_GRACE_NS;
     if (MHD_quiesce_daemon(http->daemon) != MHD_INVALID_SOCKET)
         close(http->listen_fd);
     http->run_due = true;

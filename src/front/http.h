@@ -28,7 +28,8 @@ uint16_t moult_http_port(const struct moult_http *http);
 /* Stops accepting; answers from now on carry Connection: close. Requests that
  * come over connections that are already open are still handled. */
 void moult_http_drain(struct moult_http *http);
-/* Requests whose first line has come and whose answer has not left. */
+/* Requests whose first line has come and whose answer has not left. Just after the
+ * drain began also the connections, whose next requests may be under way. */
 unsigned moult_http_open_requests(const struct moult_http *http);
 /* Closes all connections; no handler and no `gone` is called any more, so jobs
  * must be over. Frees itself when the loop has run once more. */

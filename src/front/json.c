@@ -62,8 +62,9 @@ json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_erro
     json_t *value = json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL |
                                JSON_DECODE_ANY, &fault);
     if (value == NULL) {
-        moult_fail(error, MOULT_ERROR_INVALID, "The body is not valid JSON: line %d, column %d: %s.",
-                   fault.line, fault.column, fault.text);
+        moult_fail(error, MOULT_ERROR_INVALID,
+                   "The body is not valid JSON: line %d, column %d: %s.", fault.line,
+                   fault.column, fault.text);
         return NULL;
     }
     if (!json_is_object(value)) {
