@@ -1,6 +1,5 @@
 #include "front/keeper.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "source/source.h"
 
 #define STATE_FILE "state.json"
 
@@ -47,7 +47,6 @@ struct moult_keeper {
 static int open_folders(struct moult_keeper *keeper, struct moult_error *error);
 static int lock(struct moult_keeper *keeper, struct moult_error *error);
 static int read_state(struct moult_keeper *keeper, struct moult_error *error);
-static void remove_leftovers(const struct moult_keeper *keeper);
 
 struct moult_keeper *moult_keeper_open(uv_loop_t *loop, const char *data_folder,
                                        struct moult_error *error) {
@@ -60,7 +59,7 @@ struct moult_keeper *moult_keeper_open(uv_loop_t *loop, const char *data_folder,
     moult_state_init(&keeper->state);
     if (open_folders(keeper, error) == 0 && lock(keeper, error) == 0 &&
         read_state(keeper, error) == 0) {
-        remove_leftovers(keeper);
+        moult_install_leftovers_remove(keeper->models_folder);
         return keeper;
     }
     moult_keeper_close(keeper);
@@ -107,19 +106,6 @@ static int read_state(struct moult_keeper *keeper, struct moult_error *error) {
     return result == 0 ? 0
                        : moult_fail_within(error, "%s/" STATE_FILE " cannot be used",
                                            keeper->data_folder);
-}
-
-/* A pull that was killed leaves its folder. */
-static void remove_leftovers(const struct moult_keeper *keeper) {
-    DIR *folder = opendir(keeper->models_folder);
-    struct moult_error error;
-    if (folder == NULL)
-        return;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
-        if (strncmp(entry->d_name, ".incoming-", 10) == 0 &&
-            moult_folder_remove(dirfd(folder), entry->d_name, &error) != 0)
-            moult_log_warning("A leftover stays: %s", error.message);
-    closedir(folder);
 }
 
 struct moult_state *moult_keeper_state(struct moult_keeper *keeper) {

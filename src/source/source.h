@@ -25,10 +25,16 @@ struct moult_installed {
 };
 
 /* Installs from a folder. A folder that is not a model (a missing file, a pickle
- * and no safetensors, links out of it, files over the limits) is refused with the reason. */
+ * and no safetensors, names that lead out of it, files over the limits) is
+ * refused with the reason; links are followed to regular files, for so are the
+ * snapshots of a hub's cache made. One that changes while it is copied is
+ * copied again, and after three times refused as MOULT_ERROR_UNAVAILABLE. */
 int moult_install_from_folder(const char *folder, const char *data_folder,
                               const struct moult_install_progress *progress,
                               struct moult_installed *installed, struct moult_error *error);
+
+/* Removes what a killed install left in DATA/models. Only while none runs. */
+void moult_install_leftovers_remove(const char *models_folder);
 
 /* Reads every file of an installed revision again and compares it with revision.json. */
 int moult_installed_verify(const char *data_folder, const char *revision, struct moult_error *error);

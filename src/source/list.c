@@ -1,0 +1,220 @@
+#include "source/list.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#define PATH_BYTES_MAX 255
+#define INDEX "model.safetensors.index.json"
+
+static const char *const known_names[] = {
+    "config.json",        "config_sentence_transformers.json", "model.safetensors", INDEX,
+    "modules.json",       "sentence_bert_config.json",         "special_tokens_map.json",
+    "tokenizer.json",     "tokenizer_config.json",             "vocab.txt",
+};
+static const char *const pickle_names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                           "model.pt"};
+
+/* What one reading of a folder has at hand. */
+struct reading {
+    int folder_fd;
+    const char *folder;
+    struct moult_source_list *list;
+    struct moult_error *error;
+};
+
+static int add_modules(struct reading *reading);
+static int add_folder(struct reading *reading, const char *prefix);
+static int check(struct reading *reading);
+
+static int by_path(const void *a, const void *b) {
+    return strcmp(((const struct moult_source_file *)a)->path,
+                  ((const struct moult_source_file *)b)->path);
+}
+
+int moult_source_list_read(int folder_fd, const char *folder, struct moult_source_list *list,
+                           struct moult_error *error) {
+    struct reading reading = {folder_fd, folder, list, error};
+    *list = (struct moult_source_list){.count = 0};
+    if (add_folder(&reading, "") != 0 || add_modules(&reading) != 0 || check(&reading) != 0)
+        return -1;
+    qsort(list->files, list->count, sizeof list->files[0], by_path);
+    return 0;
+}
+
+void moult_source_list_release(struct moult_source_list *list) {
+    for (unsigned i = 0; i < list->count; i++)
+        free(list->files[i].path);
+    list->count = 0;
+}
+
+static bool has(const struct moult_source_list *list, const char *path) {
+    for (unsigned i = 0; i < list->count; i++)
+        if (strcmp(list->files[i].path, path) == 0)
+            return true;
+    return false;
+}
+
+bool moult_source_path_safe(const char *path) {
+    size_t size = strlen(path);
+    if (size == 0 || size > PATH_BYTES_MAX)
+        return false;
+    for (const char *part = path;; part++) {
+        size_t length = strcspn(part, "/");
+        if (length == 0 || (part[0] == '.' && length <= strspn(part, ".") && length <= 2))
+            return false;
+        for (size_t i = 0; i < length; i++)
+            if ((unsigned char)part[i] < 0x20 || part[i] == 0x7F || part[i] == '\\')
+                return false;
+        part += length;
+        if (*part == '\0')
+            return true;
+    }
+}
+
+/* Adds the file where it exists; a needed one must. */
+static int add_file(struct reading *reading, const char *prefix, const char *name, bool needed) {
+    struct moult_source_list *list = reading->list;
+    char *path = moult_format("%s%s%s", prefix, prefix[0] != '\0' ? "/" : "", name);
+    struct stat status;
+    int result = 0;
+    if (has(list, path)) {
+        free(path);
+        return 0;
+    }
+    if (fstatat(reading->folder_fd, path, &status, 0) != 0) {
+        if (needed || (errno != ENOENT && errno != ENOTDIR))
+            result = moult_fail_errno(reading->error, "%s/%s cannot be read", reading->folder, path);
+    } else if (!S_ISREG(status.st_mode)) {
+        result = moult_fail(reading->error, MOULT_ERROR_INVALID, "%s/%s is not a regular file.",
+                            reading->folder, path);
+    } else if ((uint64_t)status.st_size > MOULT_MODEL_FILE_BYTES_MAX) {
+        result = moult_fail(reading->error, MOULT_ERROR_LIMIT,
+                            "%s/%s has %lld bytes; at most %lu are taken.", reading->folder, path,
+                            (long long)status.st_size, (unsigned long)MOULT_MODEL_FILE_BYTES_MAX);
+    } else if (list->count == MOULT_MODEL_FILES_MAX) {
+        result = moult_fail(reading->error, MOULT_ERROR_LIMIT, "%s has more than %d files.",
+                            reading->folder, MOULT_MODEL_FILES_MAX);
+    } else {
+        list->files[list->count++] = (struct moult_source_file){.path = path, .status = status};
+        list->bytes += (uint64_t)status.st_size;
+        return 0;
+    }
+    free(path);
+    return result;
+}
+
+/* Reads a small file that is listed already. NULL, with the error, where it is no JSON. */
+static json_t *read_json(struct reading *reading, const char *path) {
+    char *bytes;
+    size_t size;
+    json_error_t fault;
+    if (moult_file_read(reading->folder_fd, path, MOULT_SMALL_FILE_BYTES_MAX, &bytes, &size,
+                        reading->error) != 0) {
+        moult_fail_within(reading->error, "%s", reading->folder);
+        return NULL;
+    }
+    json_t *value = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &fault);
+    free(bytes);
+    if (value == NULL)
+        moult_fail(reading->error, MOULT_ERROR_INVALID, "%s/%s is not JSON: line %d: %s.",
+                   reading->folder, path, fault.line, fault.text);
+    return value;
+}
+
+/* Shards lie beside their index, by plain names. */
+static int add_shards(struct reading *reading, const char *prefix, const char *index_path) {
+    json_t *index = read_json(reading, index_path);
+    if (index == NULL)
+        return -1;
+    int result = 0;
+    const char *tensor;
+    json_t *shard;
+    json_object_foreach(json_object_get(index, "weight_map"), tensor, shard) {
+        const char *name = json_string_value(shard);
+        size_t size = name != NULL ? strlen(name) : 0;
+        if (size <= 12 || strcmp(name + size - 12, ".safetensors") != 0 ||
+            strchr(name, '/') != NULL || !moult_source_path_safe(name)) {
+            result = moult_fail(reading->error, MOULT_ERROR_INVALID,
+                                "%s/%s names a shard that is not a plain .safetensors file.",
+                                reading->folder, index_path);
+            break;
+        }
+        if ((result = add_file(reading, prefix, name, true)) != 0)
+            break;
+    }
+    json_decref(index);
+    return result;
+}
+
+static int add_folder(struct reading *reading, const char *prefix) {
+    for (size_t i = 0; i < sizeof known_names / sizeof known_names[0]; i++)
+        if (add_file(reading, prefix, known_names[i], false) != 0)
+            return -1;
+    char *index = moult_format("%s%s" INDEX, prefix, prefix[0] != '\0' ? "/" : "");
+    int result = has(reading->list, index) ? add_shards(reading, prefix, index) : 0;
+    free(index);
+    return result;
+}
+
+static int add_module(struct reading *reading, const json_t *module) {
+    const json_t *value = json_object_get(module, "path");
+    const char *path = json_string_value(value);
+    if (path != NULL && path[0] == '\0')
+        return 0;
+    if (path == NULL || strlen(path) != json_string_length(value) || !moult_source_path_safe(path))
+        return moult_fail(reading->error, MOULT_ERROR_INVALID,
+                          "%s/modules.json names a folder that does not lie in it.",
+                          reading->folder);
+    return add_folder(reading, path);
+}
+
+static int add_modules(struct reading *reading) {
+    if (!has(reading->list, "modules.json"))
+        return 0;
+    json_t *modules = read_json(reading, "modules.json");
+    if (modules == NULL)
+        return -1;
+    int result = 0;
+    size_t count = json_array_size(modules);
+    if (!json_is_array(modules) || count > MOULT_MODEL_FILES_MAX)
+        result = moult_fail(reading->error, MOULT_ERROR_INVALID,
+                            "%s/modules.json is not a list of modules.", reading->folder);
+    for (size_t i = 0; i < count && result == 0; i++)
+        result = add_module(reading, json_array_get(modules, i));
+    json_decref(modules);
+    return result;
+}
+
+static bool ends_in(const struct moult_source_list *list, const char *suffix) {
+    size_t size = strlen(suffix);
+    for (unsigned i = 0; i < list->count; i++) {
+        size_t length = strlen(list->files[i].path);
+        if (length >= size && strcmp(list->files[i].path + length - size, suffix) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What the folder itself shows; what is in its files is checked by the worker. */
+static int check(struct reading *reading) {
+    struct stat status;
+    if (!ends_in(reading->list, "config.json"))
+        return moult_fail(reading->error, MOULT_ERROR_INVALID,
+                          "%s is not a model folder: it has no config.json.", reading->folder);
+    if (ends_in(reading->list, ".safetensors"))
+        return 0;
+    for (size_t i = 0; i < sizeof pickle_names / sizeof pickle_names[0]; i++)
+        if (fstatat(reading->folder_fd, pickle_names[i], &status, 0) == 0)
+            return moult_fail(reading->error, MOULT_ERROR_INVALID,
+                              "%s has its weights only as a pickle (%s), which is never read: "
+                              "save the model as model.safetensors.",
+                              reading->folder, pickle_names[i]);
+    return moult_fail(reading->error, MOULT_ERROR_INVALID, "%s has no model.safetensors.",
+                      reading->folder);
+}

@@ -1,0 +1,33 @@
+/* Which files of a model folder a model needs: the known names, in the folder
+ * itself and in those of the modules that its modules.json names, and the
+ * shards that an index of weights names. Nothing else is taken. */
+#ifndef MOULT_SOURCE_LIST_H
+#define MOULT_SOURCE_LIST_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/limits.h"
+
+struct moult_source_file {
+    char *path;                        /* Below the folder, "1_Pooling/config.json". */
+    struct stat status;                /* As it was listed. */
+    char sha256[MOULT_SHA256_HEX];     /* Of the copy. */
+};
+
+struct moult_source_list {
+    struct moult_source_file files[MOULT_MODEL_FILES_MAX];   /* Sorted by path. */
+    unsigned count;
+    uint64_t bytes;
+};
+
+/* Refuses what is not a model with safetensors. On failure, too, the list must be released. */
+int moult_source_list_read(int folder_fd, const char *folder, struct moult_source_list *list,
+                           struct moult_error *error);
+void moult_source_list_release(struct moult_source_list *list);
+/* A relative path of plain components: no "..", no ".", nothing empty, no control characters. */
+bool moult_source_path_safe(const char *path);
+
+#endif
