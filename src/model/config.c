@@ -118,7 +118,7 @@ static int read_file(struct moult_config *config, const struct moult_model_files
 
 static json_t *parse_object(const char *json, size_t size, const char *what,
                             struct moult_error *error) {
-    json_t *root = moult_model_json_parse(json, size, false, what, error);
+    json_t *root = moult_model_json_parse(json, size, JSON_DECODE_INT_AS_REAL, what, error);
 
     if (root == NULL || json_is_object(root))
         return root;
@@ -282,7 +282,7 @@ static int take_module(struct moult_config *config, const json_t *module, size_t
 int moult_config_parse_modules(struct moult_config *config, const char *json, size_t size,
                                struct moult_error *error) {
     static const char what[] = "modules.json";
-    json_t *root = moult_model_json_parse(json, size, false, what, error);
+    json_t *root = moult_model_json_parse(json, size, JSON_DECODE_INT_AS_REAL, what, error);
     int result = 0;
 
     if (root == NULL)

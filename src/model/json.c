@@ -30,9 +30,8 @@ static bool nests_too_deep(const char *bytes, size_t size) {
     return false;
 }
 
-json_t *moult_model_json_parse(const char *bytes, size_t size, bool integers, const char *what,
+json_t *moult_model_json_parse(const char *bytes, size_t size, size_t flags, const char *what,
                                struct moult_error *error) {
-    size_t flags = JSON_REJECT_DUPLICATES | (integers ? 0 : JSON_DECODE_INT_AS_REAL);
     json_error_t reason;
     json_t *value;
 
@@ -41,7 +40,7 @@ json_t *moult_model_json_parse(const char *bytes, size_t size, bool integers, co
                    MOULT_JSON_DEPTH_MAX);
         return NULL;
     }
-    value = json_loadb(bytes, size, flags, &reason);
+    value = json_loadb(bytes, size, flags | JSON_REJECT_DUPLICATES, &reason);
     if (value == NULL)
         moult_fail(error, MOULT_ERROR_INVALID, "%s is not valid JSON: %s, line %d.", what,
                    reason.text, reason.line);

@@ -1,6 +1,6 @@
-/* JSON of model files, by jansson, behind a check of its depth. The getters
- * accept any spelling of a number, because such files hold 1e30 written out as
- * an integer (transformers' "no limit"), which jansson's integers cannot. */
+/* JSON of model files, by jansson, behind a check of its depth. Such
+ * files may hold 1e30 written out as an integer (transformers' "no limit"), which
+ * jansson's integers cannot, so the getters read every number as a real one. */
 #ifndef MOULT_MODEL_JSON_H
 #define MOULT_MODEL_JSON_H
 
@@ -10,9 +10,9 @@
 
 #include "base/error.h"
 
-/* Numbers come as reals, unless `integers`, where the range of 64 bits is an
- * error. `what` names the file in the message. NULL on failure. */
-json_t *moult_model_json_parse(const char *bytes, size_t size, bool integers, const char *what,
+/* `flags` are jansson's; JSON_DECODE_INT_AS_REAL lets such numbers pass. `what`
+ * names the text in the message. NULL on failure. */
+json_t *moult_model_json_parse(const char *bytes, size_t size, size_t flags, const char *what,
                                struct moult_error *error);
 
 /* Each leaves *value as it is where the key is absent or null, and fails where it

@@ -101,7 +101,8 @@ static bool lower_cases(const json_t *normalizer) {
 /* Where sentence_bert_config.json asks for lower case and the tokenizer's own
  * normalizer does not do it, sentence-transformers puts a step before it. */
 static int check_lower_case(const char *json, size_t size, struct moult_error *error) {
-    json_t *root = moult_model_json_parse(json, size, false, "tokenizer.json", error);
+    json_t *root =
+        moult_model_json_parse(json, size, JSON_DECODE_INT_AS_REAL, "tokenizer.json", error);
     bool done = lower_cases(json_object_get(root, "normalizer"));
 
     if (root == NULL)

@@ -63,7 +63,7 @@ int moult_safetensors_read(struct moult_safetensors *contents, int fd, uint64_t 
 int moult_safetensors_parse(struct moult_safetensors *contents, const char *header,
                             size_t header_size, uint64_t data_at, uint64_t data_bytes,
                             const char *what, struct moult_error *error) {
-    json_t *root = moult_model_json_parse(header, header_size, true, what, error);
+    json_t *root = moult_model_json_parse(header, header_size, 0, what, error);
     const char *name;
     json_t *entry;
 

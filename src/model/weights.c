@@ -168,12 +168,14 @@ static int check_none_left(struct reader *reader) {
     const struct moult_safetensors *contents = &reader->contents;
 
     for (size_t i = 0; i < contents->count; i++) {
-        if (contents->tensors[i].used || is_ignored(strip_prefix(reader, contents->tensors[i].name)))
+        const struct moult_tensor *tensor = &contents->tensors[i];
+
+        if (tensor->used || is_ignored(strip_prefix(reader, tensor->name)))
             continue;
         return moult_fail(reader->error, MOULT_ERROR_INVALID,
                           "%s holds %.200s, which is no part of the BERT encoder that config.json "
                           "describes.",
-                          reader->file->path, contents->tensors[i].name);
+                          reader->file->path, tensor->name);
     }
     return 0;
 }
