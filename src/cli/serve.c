@@ -1,0 +1,166 @@
+/* `moult serve`: from the command line to front/options.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/memory.h"
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "cli/places.h"
+#include "front/server.h"
+#include "front/state.h"
+
+struct arguments {
+    struct moult_serve_options serve;
+    const char *api_key_file, *overlong;
+    struct moult_text_list allowed_hosts, allowed_sources, cors_origins;
+    char *api_key;
+    char **real_sources;   /* [allowed_sources.count] */
+};
+
+static int complete(struct arguments *arguments, char **models, unsigned model_count,
+                    struct moult_error *error);
+
+static void release(struct arguments *arguments) {
+    struct moult_serve_options *serve = &arguments->serve;
+    for (unsigned i = 0; i < serve->model_count; i++) {
+        free(serve->models[i].name);
+        free(serve->models[i].source);
+    }
+    free(serve->models);
+    for (unsigned i = 0; i < serve->allowed_source_count; i++)
+        free(arguments->real_sources[i]);
+    free(arguments->real_sources);
+    free(arguments->api_key);
+    moult_text_list_release(&arguments->allowed_hosts);
+    moult_text_list_release(&arguments->allowed_sources);
+    moult_text_list_release(&arguments->cors_origins);
+}
+
+static enum moult_parsed parse(struct arguments *arguments, int argc, char **argv,
+                               unsigned *operand_count) {
+    struct moult_serve_options *serve = &arguments->serve;
+    const struct moult_option options[] = {
+        {"--host", "ADDRESS", "127.0.0.1", "address to listen on", MOULT_OPTION_TEXT,
+         &serve->host, 0, 0},
+        {"--port", "PORT", "8080", "port to listen on", MOULT_OPTION_PORT, &serve->port, 1, 65535},
+        {"--data", "FOLDER", "./moult-data", "where models and state are kept", MOULT_OPTION_TEXT,
+         &serve->data, 0, 0},
+        {"--threads", "N", "0", "threads that compute; 0: what the machine or its\ncontainer gives",
+         MOULT_OPTION_NUMBER, &serve->threads, 0, MOULT_THREADS_MAX},
+        {"--keep-warm", "TIME", "10m", "how long a replaced model stays callable by name@fp8",
+         MOULT_OPTION_SECONDS, &serve->keep_warm_s, 0, 366 * 86400},
+        {"--max-waiting", "N", "512", "texts that may wait; more are told to come again (429)",
+         MOULT_OPTION_NUMBER, &serve->waiting_texts_max, 1, 1000000},
+        {"--max-body", "BYTES", "16M", "largest body of a request", MOULT_OPTION_BYTES,
+         &serve->body_bytes_max, MOULT_KIB, MOULT_BODIES_BYTES_MAX},
+        {"--overlong", "WHAT", "truncate", "texts beyond the model's length: truncate or error",
+         MOULT_OPTION_TEXT, &arguments->overlong, 0, 0},
+        {"--strict-models", NULL, NULL, "refuse model names that are not served",
+         MOULT_OPTION_FLAG, &serve->strict_models, 0, 0},
+        {"--api-key-file", "FILE", NULL, "a file with the key that clients must show",
+         MOULT_OPTION_TEXT, &arguments->api_key_file, 0, 0},
+        {"--allowed-host", "NAME", NULL, "one more Host that browsers may use; repeatable",
+         MOULT_OPTION_LIST, &arguments->allowed_hosts, 0, 0},
+        {"--allow-model-from", "FOLDER", NULL,
+         "clients may have models below it loaded; repeatable", MOULT_OPTION_LIST,
+         &arguments->allowed_sources, 0, 0},
+        {"--cors-origin", "ORIGIN", NULL, "a web page that may ask; repeatable", MOULT_OPTION_LIST,
+         &arguments->cors_origins, 0, 0},
+    };
+    const struct moult_command_line line = {
+        .usage = "moult serve [OPTION …] [MODEL …]",
+        .purpose = "Serves models over HTTP. MODEL is a folder in sentence-transformers layout, or\n"
+                   "NAME=FOLDER to serve it under another name than its last component. With no\n"
+                   "MODEL, what the data folder served last is served again.",
+        .options = options,
+        .option_count = sizeof options / sizeof options[0],
+        .operands_max = MOULT_SLOTS_MAX,
+    };
+    return moult_options_parse(&line, argc, argv, operand_count);
+}
+
+int moult_cli_serve(int argc, char **argv) {
+    struct arguments arguments = {0};
+    struct moult_error error;
+    unsigned operand_count;
+    int exit_code = MOULT_EXIT_OK;
+    enum moult_parsed parsed = parse(&arguments, argc, argv, &operand_count);
+    if (parsed == MOULT_PARSED_WRONG) {
+        exit_code = MOULT_EXIT_USAGE;
+    } else if (parsed == MOULT_PARSED_OK && complete(&arguments, argv + 1, operand_count, &error)) {
+        fprintf(stderr, "moult serve: %s\n", error.message);
+        exit_code = error.code == MOULT_ERROR_INVALID ? MOULT_EXIT_USAGE : MOULT_EXIT_FAILED;
+    } else if (parsed == MOULT_PARSED_OK) {
+        exit_code = moult_serve(&arguments.serve);
+    }
+    release(&arguments);
+    return exit_code;
+}
+
+/* Models. */
+
+static int add_model(struct moult_serve_options *serve, const char *operand,
+                     struct moult_error *error) {
+    char *name = NULL;
+    char *source = NULL;
+    if (moult_place_parse(operand, &name, &source, error) != 0)
+        return -1;
+    for (unsigned i = 0; i < serve->model_count; i++)
+        if (strcmp(serve->models[i].name, name) == 0) {
+            moult_fail(error, MOULT_ERROR_INVALID,
+                       "Two models would be called %s: name one of them with NAME=%s.", name,
+                       source);
+            free(name);
+            free(source);
+            return -1;
+        }
+    serve->models =
+        moult_reallocate(serve->models, serve->model_count + 1, sizeof *serve->models);
+    serve->models[serve->model_count++] = (struct moult_serve_model){name, source};
+    return 0;
+}
+
+static int allow_sources(struct arguments *arguments, struct moult_error *error) {
+    struct moult_serve_options *serve = &arguments->serve;
+    arguments->real_sources =
+        moult_allocate(arguments->allowed_sources.count, sizeof *arguments->real_sources);
+    for (unsigned i = 0; i < arguments->allowed_sources.count; i++) {
+        char *real = realpath(arguments->allowed_sources.items[i], NULL);
+        if (real == NULL)
+            return moult_fail_errno(error, "--allow-model-from %s",
+                                    arguments->allowed_sources.items[i]);
+        arguments->real_sources[serve->allowed_source_count++] = real;
+    }
+    serve->allowed_sources = (const char **)arguments->real_sources;
+    return 0;
+}
+
+static int complete(struct arguments *arguments, char **models, unsigned model_count,
+                    struct moult_error *error) {
+    struct moult_serve_options *serve = &arguments->serve;
+    for (unsigned i = 0; i < model_count; i++)
+        if (add_model(serve, models[i], error) != 0)
+            return -1;
+    serve->overlong_error = strcmp(arguments->overlong, "error") == 0;
+    if (!serve->overlong_error && strcmp(arguments->overlong, "truncate") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--overlong is truncate or error, not \"%.40s\".", arguments->overlong);
+    if (arguments->api_key_file != NULL &&
+        (arguments->api_key = moult_key_read(arguments->api_key_file, error)) == NULL)
+        return -1;
+    serve->api_key = arguments->api_key;
+    serve->allowed_hosts = arguments->allowed_hosts.items;
+    serve->allowed_host_count = arguments->allowed_hosts.count;
+    serve->cors_origins = arguments->cors_origins.items;
+    serve->cors_origin_count = arguments->cors_origins.count;
+    return allow_sources(arguments, error);
+}

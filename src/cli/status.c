@@ -1,0 +1,92 @@
+#include <stdio.h>
+#include <time.h>
+
+#include "cli/cli.h"
+#include "cli/client.h"
+
+#define EVENTS_SHOWN 10
+
+static const char *text_in(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
+}
+
+static long long number_in(const json_t *object, const char *key) {
+    return json_integer_value(json_object_get(object, key));
+}
+
+static void print_event(const json_t *event) {
+    char at[32] = "";
+    time_t seconds = (time_t)number_in(event, "at");
+    struct tm local;
+    if (localtime_r(&seconds, &local) != NULL)
+        strftime(at, sizeof at, "%Y-%m-%d %H:%M:%S", &local);
+    printf("    %s  update %lld %s", at, number_in(event, "id"), text_in(event, "result"));
+    if (number_in(event, "generation") != 0)
+        printf(", generation %lld", number_in(event, "generation"));
+    printf("%s%s\n", text_in(event, "reason")[0] != '\0' ? ": " : "", text_in(event, "reason"));
+}
+
+static void print_slot(const json_t *slot) {
+    const json_t *update = json_object_get(slot, "update");
+    const json_t *history = json_object_get(slot, "history");
+    if (number_in(slot, "generation") == 0)
+        printf("%s: not serving yet\n", text_in(slot, "name"));
+    else
+        printf("%s: generation %lld, %s@%.8s\n", text_in(slot, "name"),
+               number_in(slot, "generation"), text_in(slot, "name"), text_in(slot, "fingerprint"));
+    printf("    source %s\n", text_in(slot, "source"));
+    if (json_is_object(update))
+        printf("    update %lld is %s, %.0f %%\n", number_in(update, "id"),
+               text_in(update, "phase"),
+               100 * json_number_value(json_object_get(update, "progress")));
+    size_t count = json_array_size(history);
+    for (size_t i = count > EVENTS_SHOWN ? count - EVENTS_SHOWN : 0; i < count; i++)
+        print_event(json_array_get(history, i));
+}
+
+static int print_status(const struct moult_client *client, bool as_json) {
+    struct moult_error error;
+    long status = 0;
+    json_t *answer = moult_client_ask(client, "/update_model", NULL, &status, &error);
+    if (answer == NULL) {
+        fprintf(stderr, "moult: %s\n", error.message);
+        return MOULT_EXIT_FAILED;
+    }
+    const json_t *slots = json_object_get(answer, "slots");
+    int exit_code = json_is_array(slots) ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
+    if (as_json) {
+        json_dumpf(answer, stdout, JSON_COMPACT);
+        putchar('\n');
+    } else if (exit_code != MOULT_EXIT_OK) {
+        const char *message = text_in(json_object_get(answer, "error"), "message");
+        fprintf(stderr, "moult: %s\n", message[0] != '\0' ? message
+                                                           : "The server does not say what it serves.");
+    }
+    for (size_t i = 0; !as_json && i < json_array_size(slots); i++)
+        print_slot(json_array_get(slots, i));
+    json_decref(answer);
+    return exit_code;
+}
+
+int moult_cli_status(int argc, char **argv) {
+    struct moult_client client;
+    bool json = false;
+    unsigned operand_count;
+    struct moult_option options[MOULT_CLIENT_OPTIONS + 1] = {
+        [MOULT_CLIENT_OPTIONS] = {"--json", NULL, NULL, "print the server's answer as it is",
+                                  MOULT_OPTION_FLAG, &json, 0, 0},
+    };
+    moult_client_options(&client, options);
+    const struct moult_command_line line = {
+        .usage = "moult status [OPTION …]",
+        .purpose = "Shows what a running server serves, and what became of its last updates.",
+        .options = options,
+        .option_count = sizeof options / sizeof options[0],
+        .operands_max = 0,
+    };
+    enum moult_parsed parsed = moult_options_parse(&line, argc, argv, &operand_count);
+    if (parsed != MOULT_PARSED_OK)
+        return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
+    return print_status(&client, json);
+}

@@ -1,0 +1,60 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/memory.h"
+#include "cli/cli.h"
+#include "cli/client.h"
+#include "cli/places.h"
+
+struct arguments {
+    struct moult_client client;
+    const char *slot;
+    bool wait, no_wait, force, json;
+};
+
+static enum moult_parsed parse(struct arguments *arguments, int argc, char **argv,
+                               unsigned *operand_count) {
+    struct moult_option options[MOULT_CLIENT_OPTIONS + 5] = {
+        [MOULT_CLIENT_OPTIONS] =
+            {"--slot", "NAME", NULL, "which of the served models (default the first)",
+             MOULT_OPTION_TEXT, &arguments->slot, 0, 0},
+        {"--wait", NULL, NULL, "until the new model serves; this is the default",
+         MOULT_OPTION_FLAG, &arguments->wait, 0, 0},
+        {"--no-wait", NULL, NULL, "return as soon as the update has begun", MOULT_OPTION_FLAG,
+         &arguments->no_wait, 0, 0},
+        {"--force", NULL, NULL, "load it even where it is the one that serves", MOULT_OPTION_FLAG,
+         &arguments->force, 0, 0},
+        {"--json", NULL, NULL, "print the server's answer as it is", MOULT_OPTION_FLAG,
+         &arguments->json, 0, 0},
+    };
+    moult_client_options(&arguments->client, options);
+    const struct moult_command_line line = {
+        .usage = "moult update [OPTION …] [MODEL]",
+        .purpose = "Lets a running server take a newer model over, without a failed request.\n"
+                   "Without MODEL the served model's own source is read anew; MODEL is a folder that\n"
+                   "the server was allowed to take with --allow-model-from. Exits with 1 when the\n"
+                   "model is refused; then the one that serves goes on.",
+        .options = options,
+        .option_count = sizeof options / sizeof options[0],
+        .operands_max = 1,
+    };
+    return moult_options_parse(&line, argc, argv, operand_count);
+}
+
+int moult_cli_update(int argc, char **argv) {
+    struct arguments arguments = {0};
+    unsigned operand_count;
+    enum moult_parsed parsed = parse(&arguments, argc, argv, &operand_count);
+    if (parsed != MOULT_PARSED_OK)
+        return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
+    json_t *body = json_pack("{s:b, s:b, s:s*}", "wait", !arguments.no_wait, "force",
+                             arguments.force, "slot", arguments.slot);
+    if (operand_count == 1) {
+        /* The server may have been started elsewhere. */
+        char *place = moult_place_absolute(argv[1]);
+        json_object_set_new(body, "model", json_string(place));
+        free(place);
+    }
+    return moult_client_order(&arguments.client, "/update_model", body, arguments.json);
+}
