@@ -2,7 +2,7 @@
 #include "cli/client.h"
 
 int moult_cli_rollback(int argc, char **argv) {
-    struct moult_client client;
+    struct moult_client client = {0};
     const char *slot = NULL;
     bool json = false;
     unsigned operand_count;

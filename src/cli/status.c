@@ -70,7 +70,7 @@ static int print_status(const struct moult_client *client, bool as_json) {
 }
 
 int moult_cli_status(int argc, char **argv) {
-    struct moult_client client;
+    struct moult_client client = {0};
     bool json = false;
     unsigned operand_count;
     struct moult_option options[MOULT_CLIENT_OPTIONS + 1] = {
