@@ -11,7 +11,7 @@ PREFIX  ?= /usr/local
 # Objects of another compiler or sanitizer never meet: each has a folder of its own.
 comma   := ,
 BUILD   := build$(if $(SAN),/$(patsubst san-address-undefined,san,san-$(subst $(comma),-,$(SAN))))$(if \
-           $(filter-out gcc,$(notdir $(CC))),/$(notdir $(CC)))
+           $(filter-out gcc,$(notdir $(CC))),/$(notdir $(CC)))$(if $(FAULTS),/faults)
 
 PACKAGES      := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto
 PACKAGE_FLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
@@ -22,6 +22,8 @@ MISSING := say-what-is-missing
 endif
 
 CPPFLAGS += -Iinclude -Isrc -D_GNU_SOURCE $(PACKAGE_FLAGS)
+# FAULTS=1: with the fault points of src/base/fault.h, for tests/fault.
+CPPFLAGS += $(if $(FAULTS),-DMOULT_FAULTS)
 CFLAGS   ?= -O2 -g
 CFLAGS   += -std=c17 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wvla -fno-strict-aliasing -ffp-contract=off -fstack-protector-strong -pthread

@@ -12,7 +12,7 @@ from loading import BUILD, Load
 from serving import Server
 
 SOAK = os.environ.get("MOULT_TEST_SOAK") == "1"
-FAULTS = BUILD / "moult-faults"
+FAULTS = BUILD / "faults/moult"
 
 
 def moult(*arguments, binary=None, **more):
