@@ -22,8 +22,9 @@ enum {
     PANEL = TILE_VECTORS * LANES,
     PANEL_LINES = PANEL * 4 / 64,           /* Cache lines of a panel per k. */
     VALUE_PANEL = VALUE_VECTORS * LANES,
-    L1_AHEAD = 2048,
-    FAR_AHEAD = 6144,
+    L1_AHEAD = 2 * 1024,                    /* Bytes that a tile fetches from L2 in advance, */
+    L2_AHEAD = 6 * 1024,                    /* and from beyond L2, where it reads them once. */
+    SIDE_BY_SIDE = 2 * TILE_VECTORS,        /* Vectors that walk through a polynomial together. */
     BLOCK_FLOATS = 96 * 1024                /* Of x, so that they stay in L2 beside a panel. */
 };
 
@@ -117,21 +118,32 @@ static unsigned rows_of_tile(uint32_t left) {
 /* x · Φ(x), where Φ(x) = 1/2 + x · h(x²): a polynomial, found by weighted least squares for an
  * error of gelu below 1e-7 · max(1, |x|), in t = 2·x²/c² - 1, which lies in [-1, 1]. Beyond c it
  * stands still. c is the float near 5.25 for which c · h(c²), rounded, is nearest to 1/2:
- * there gelu(x) is x or within 1e-11 of 0, as it should be. */
-static vector gelu(vector x) {
+ * there gelu(x) is x or within 1e-11 of 0, as it should be.
+ *
+ * Each step waits four cycles for the one before, so several x walk side by side. */
+ALWAYS_INLINE void gelu(vector *x, const unsigned count) {
     static const float h[] = {
         0.13464278f,    -0.067118645f,  0.04963922f,     -0.039768595f,  0.032060936f,
         -0.024977654f,  0.018353313f,   -0.013044458f,   0.009022625f,   -0.0049589914f,
         0.0019295295f,  -0.0014818979f, 0.001435418f,    -0.00050724856f};
     const float c = 5.2506485f;
-    vector near = larger(broadcast(-c), smaller(broadcast(c), x));
-    vector t = fma_add(mul(near, near), broadcast(2 / (c * c)), broadcast(-1));
-    vector sum = broadcast(h[13]);
+    vector near[SIDE_BY_SIDE], t[SIDE_BY_SIDE], sum[SIDE_BY_SIDE];
 
     UNROLL
-    for (int i = 12; i >= 0; i--)
-        sum = fma_add(sum, t, broadcast(h[i]));
-    return mul(x, fma_add(near, sum, broadcast(0.5f)));
+    for (unsigned i = 0; i < count; i++) {
+        near[i] = larger(broadcast(-c), smaller(broadcast(c), x[i]));
+        t[i] = fma_add(mul(near[i], near[i]), broadcast(2 / (c * c)), broadcast(-1));
+        sum[i] = broadcast(h[13]);
+    }
+    UNROLL
+    for (int term = 12; term >= 0; term--) {
+        UNROLL
+        for (unsigned i = 0; i < count; i++)
+            sum[i] = fma_add(sum[i], t[i], broadcast(h[term]));
+    }
+    UNROLL
+    for (unsigned i = 0; i < count; i++)
+        x[i] = mul(x[i], fma_add(near[i], sum[i], broadcast(0.5f)));
 }
 
 /* 2^x for x <= 0, relative error below 2e-7; below -125 it stays at 2^-125, far from the
@@ -154,24 +166,40 @@ static vector power_of_two(vector x) {
 
 /* Linear. */
 
-/* Finishes sums [rows][PANEL] into `columns` columns of y. */
+/* Finishes one or two rows of sums [rows][PANEL] into y. */
+ALWAYS_INLINE void finish_rows(const unsigned rows, float *y, size_t y_stride, const float *sums,
+                               const float *bias, const lanes *some,
+                               enum moult_epilogue epilogue) {
+    vector sum[SIDE_BY_SIDE];
+
+    UNROLL
+    for (unsigned i = 0; i < rows * TILE_VECTORS; i++)
+        sum[i] = add(load(sums + i * LANES), load(bias + i % TILE_VECTORS * LANES));
+    if (epilogue == MOULT_EPILOGUE_GELU)
+        gelu(sum, rows * TILE_VECTORS);
+    UNROLL
+    for (unsigned i = 0; i < rows * TILE_VECTORS; i++) {
+        unsigned j = i % TILE_VECTORS;
+        float *to = y + i / TILE_VECTORS * y_stride + j * LANES;
+
+        if (epilogue == MOULT_EPILOGUE_ADD)
+            sum[i] = add(load_some(to, some[j]), sum[i]);
+        store_some(to, some[j], sum[i]);
+    }
+}
+
+/* The same for a tile, into its `columns` columns of y. */
 static void finish_tile(float *y, size_t y_stride, const float *sums, const float *bias,
                         unsigned rows, uint32_t columns, enum moult_epilogue epilogue) {
-    for (unsigned j = 0; j < TILE_VECTORS && j * LANES < columns; j++) {
-        lanes some = first_lanes(columns - j * LANES);
-        vector b = load(bias + j * LANES);
+    lanes some[TILE_VECTORS];
+    unsigned i = 0;
 
-        for (unsigned i = 0; i < rows; i++) {
-            float *to = y + i * y_stride + j * LANES;
-            vector sum = add(load(sums + i * PANEL + j * LANES), b);
-
-            if (epilogue == MOULT_EPILOGUE_GELU)
-                sum = gelu(sum);
-            else if (epilogue == MOULT_EPILOGUE_ADD)
-                sum = add(load_some(to, some), sum);
-            store_some(to, some, sum);
-        }
-    }
+    for (unsigned j = 0; j < TILE_VECTORS; j++)
+        some[j] = first_lanes(columns > j * LANES ? columns - j * LANES : 0);
+    for (; i + 2 <= rows; i += 2)
+        finish_rows(2, y + i * y_stride, y_stride, sums + i * PANEL, bias, some, epilogue);
+    if (i < rows)
+        finish_rows(1, y + i * y_stride, y_stride, sums + i * PANEL, bias, some, epilogue);
 }
 
 /* Rows [0, T) times one panel; T is small enough that x stays in L2. Meanwhile the next panel is
@@ -183,7 +211,7 @@ static void linear_panel(const struct moult_panels *w, uint32_t p, const float *
     uint32_t tiles = (T + TILE_ROWS - 1) / TILE_ROWS;
     size_t panel_bytes = (size_t)w->inputs * PANEL * sizeof(float);
     _Alignas(64) float sums[TILE_ROWS * PANEL];
-    struct ahead ahead = {(const char *)panel + (tiles == 1 ? FAR_AHEAD : panel_bytes),
+    struct ahead ahead = {(const char *)panel + (tiles == 1 ? L2_AHEAD : panel_bytes),
                           PANEL_LINES * 64 / tiles};
 
     for (uint32_t t = 0; t < T;) {
@@ -411,26 +439,26 @@ static void add3(float *out, const float *a, const float *b, const float *c, uin
     }
 }
 
+ALWAYS_INLINE void mean_of_columns(float *out, const float *x, size_t stride, uint32_t L,
+                                   const uint32_t count) {
+    double sums[LANES] = {0};
+
+    for (uint32_t i = 0; i < L; i++) {
+        for (uint32_t c = 0; c < count; c++)
+            sums[c] += (double)x[i * stride + c];
+    }
+    for (uint32_t c = 0; c < count; c++)
+        out[c] = (float)(sums[c] / L);
+}
+
 /* In double, since L may be long; the compiler finds the registers. */
 static void mean(float *out, const float *x, size_t stride, uint32_t L, uint32_t C) {
-    for (uint32_t first = 0; first < C; first += LANES) {
-        uint32_t count = C - first < LANES ? C - first : LANES;
-        double sums[LANES] = {0};
+    uint32_t c = 0;
 
-        for (uint32_t i = 0; i < L; i++) {
-            const float *row = x + i * stride + first;
-
-            if (count == LANES) {
-                for (uint32_t c = 0; c < LANES; c++)
-                    sums[c] += (double)row[c];
-            } else {
-                for (uint32_t c = 0; c < count; c++)
-                    sums[c] += (double)row[c];
-            }
-        }
-        for (uint32_t c = 0; c < count; c++)
-            out[first + c] = (float)(sums[c] / L);
-    }
+    for (; c + LANES <= C; c += LANES)
+        mean_of_columns(out + c, x + c, stride, L, LANES);
+    for (; c < C; c++)
+        mean_of_columns(out + c, x + c, stride, L, 1);
 }
 
 static void unit(float *x, uint32_t C) {
