@@ -7,6 +7,7 @@
  *   run CASE REPEATS       the nanoseconds of each pass, in one line
  *   vectors CASE           B lines of numbers */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,14 +32,29 @@ static uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static uint32_t read_number(void) {
-    uint32_t number;
+/* The next word of standard input; false at its end. */
+static bool read_word(char word[16]) {
+    size_t size = 0;
+    int c = getchar();
 
-    if (scanf("%" SCNu32, &number) != 1) {
+    while (c == ' ' || c == '\n')
+        c = getchar();
+    for (; c != EOF && c != ' ' && c != '\n'; c = getchar()) {
+        if (size < 15)
+            word[size++] = (char)c;
+    }
+    word[size] = '\0';
+    return size > 0;
+}
+
+static uint32_t read_number(void) {
+    char word[16];
+
+    if (!read_word(word)) {
         fputs("engine: a number is missing.\n", stderr);
         exit(1);
     }
-    return number;
+    return (uint32_t)strtoul(word, NULL, 10);
 }
 
 static void read_case(struct work *work, uint32_t dimensions) {
@@ -102,7 +118,7 @@ int main(int argc, char **argv) {
     encoder = moult_encoder_open(model, TOKENS_MAX);
     printf("%s\n", moult_model_info(model)->kernels);
     fflush(stdout);
-    while (scanf("%15s", word) == 1) {
+    while (read_word(word)) {
         if (strcmp(word, "case") == 0 && count < CASES_MAX) {
             read_case(&works[count++], moult_model_info(model)->dimensions);
             continue;
