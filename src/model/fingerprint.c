@@ -35,13 +35,11 @@ static void add_config(struct moult_sha256 *hash, const struct moult_config *con
     add_prompt(hash, "default_prompt", config->default_prompt);
 }
 
+/* The tokenizer adds a digest of its own, in hexadecimal. */
 static void add_tokenizer(struct moult_sha256 *hash, const struct moult_tokenizer *tokenizer) {
-    struct moult_sha256 *inner = moult_sha256_open();
-    char hex[MOULT_SHA256_HEX];
-
-    moult_tokenizer_fingerprint(tokenizer, inner);
-    moult_sha256_close(inner, hex);
-    add_line(hash, moult_format("tokenizer %s\n", hex));
+    moult_sha256_add(hash, "tokenizer ", 10);
+    moult_tokenizer_fingerprint(tokenizer, hash);
+    moult_sha256_add(hash, "\n", 1);
 }
 
 static void add_tensor(struct moult_sha256 *hash, const struct moult_tensor_digest *digest) {
