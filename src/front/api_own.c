@@ -237,6 +237,8 @@ static int read_wish(const struct moult_slots *slots, const json_t *body, struct
         moult_json_boolean(body, "wait", &wish->wait, error) < 0 ||
         moult_json_string(body, "if_busy", &if_busy, error) < 0)
         return -1;
+    if (wish->order.model != NULL && wish->order.model[0] == '\0')
+        return moult_fail(error, MOULT_ERROR_INVALID, "\"model\" is empty.");
     wish->order.reject_if_busy = strcmp(if_busy, "reject") == 0;
     if (!wish->order.reject_if_busy && strcmp(if_busy, "join") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID,

@@ -22,7 +22,9 @@
  * Facts about libmicrohttpd 0.9.75 that this file rests on: MHD_get_timeout()
  * does not know of resumed connections, so every resume is followed by MHD_run();
  * a suspended connection does not see its client go, so look_around() does;
- * suspended connections must be resumed before the daemon stops. */
+ * suspended connections must be resumed before the daemon stops. What it finds
+ * wrong with a head by itself (a Content-Length that is no number, a head that is
+ * too long) it answers in HTML and closes; nothing can be done about that. */
 #include "front/http.h"
 
 #include <errno.h>
@@ -58,6 +60,8 @@
 /* Answers up to this size are copied: one system call sends head and body, and
  * the worker has its memory back at once. */
 #define COPIED_ANSWER_BYTES (16 * MOULT_KIB)
+/* Longer ones go out in portions of so many bytes. */
+#define READ_BYTES (128 * MOULT_KIB)
 #define ANSWER_HEADERS_BYTES_MAX (32 * MOULT_KIB)
 #define DRAIN_ACCEPT_ROUNDS 100
 /* While draining, connections are kept open so long for the requests that their
@@ -262,6 +266,48 @@ static void answer_copied(struct moult_http_request *request, unsigned status,
     moult_http_answer(request, status, content_type, body, size);
 }
 
+/* The pieces of a long answer, and how far they have been read.
+ *
+ * MHD_create_response_from_iovec() would spare the copy, but in 0.9.75 it copies the
+ * pieces into the connection's memory, which the client's own headers may have
+ * filled; then it unlocks a mutex that it has not locked, and aborts the process. */
+struct reading {
+    void (*release)(void *context);
+    void *context;
+    uint64_t position;
+    size_t offset;               /* Within the first of what is left. */
+    unsigned next, count;
+    struct iovec pieces[];
+};
+
+static ssize_t read_pieces(void *context, uint64_t position, char *bytes, size_t room)
+{
+    struct reading *reading = context;
+    MOULT_REQUIRE(position == reading->position);
+    size_t size = 0;
+    while (size < room && reading->next < reading->count) {
+        const struct iovec *piece = &reading->pieces[reading->next];
+        size_t part = piece->iov_len - reading->offset;
+        part = part < room - size ? part : room - size;
+        memcpy(bytes + size, (const char *)piece->iov_base + reading->offset, part);
+        size += part;
+        reading->offset += part;
+        if (reading->offset == piece->iov_len) {
+            reading->offset = 0;
+            reading->next++;
+        }
+    }
+    reading->position += size;
+    return (ssize_t)size;
+}
+
+static void end_reading(void *context)
+{
+    struct reading *reading = context;
+    reading->release(reading->context);
+    free(reading);
+}
+
 void moult_http_answer_pieces(struct moult_http_request *request, unsigned status,
                               const char *content_type, const struct iovec *pieces, unsigned count,
                               void (*release)(void *context), void *context)
@@ -274,11 +320,13 @@ void moult_http_answer_pieces(struct moult_http_request *request, unsigned statu
         release(context);
         return;
     }
-    _Static_assert(sizeof(struct MHD_IoVec) == sizeof(struct iovec) &&
-                   offsetof(struct MHD_IoVec, iov_len) == offsetof(struct iovec, iov_len),
-                   "libmicrohttpd's pieces are the system's");
+    struct reading *reading = moult_allocate(1, sizeof *reading + count * sizeof *pieces);
+    reading->release = release;
+    reading->context = context;
+    reading->count = count;
+    memcpy(reading->pieces, pieces, count * sizeof *pieces);
     give(request, status, content_type,
-         MHD_create_response_from_iovec((const struct MHD_IoVec *)pieces, count, release, context),
+         MHD_create_response_from_callback(size, READ_BYTES, read_pieces, reading, end_reading),
          size);
 }
 
@@ -295,7 +343,7 @@ void moult_http_add_header(struct moult_http_request *request, const char *name,
 struct heading {
     struct moult_guard_request guard;
     unsigned content_lengths, transfer_encodings, hosts;
-    bool chunked, expects;
+    bool chunked, expects, odd_names;
     const char *content_length;
 };
 
@@ -323,14 +371,18 @@ static enum MHD_Result read_header(void *context, enum MHD_ValueKind kind, const
         heading->guard.content_type = value;
     } else if (strcasecmp(name, "Expect") == 0) {
         heading->expects = true;
+    } else if (name[strcspn(name, " \t\r\n")] != '\0') {
+        heading->odd_names = true;
     }
     return MHD_YES;
 }
 
 /* Where two programs in a row could disagree on where this request ends, nobody
  * should guess: that is how requests are smuggled. */
-static const char *framing_fault(const struct heading *heading)
+static const char *framing_fault(const struct heading *heading, const char *version)
 {
+    if (heading->odd_names)
+        return "The name of a header has white space in it.";
     if (heading->content_lengths > 1)
         return "The request has more than one Content-Length.";
     if (heading->content_lengths > 0 && heading->transfer_encodings > 0)
@@ -340,6 +392,8 @@ static const char *framing_fault(const struct heading *heading)
         return "The only Transfer-Encoding that is understood is chunked.";
     if (heading->hosts > 1)
         return "The request has more than one Host.";
+    if (heading->hosts == 0 && strcmp(version, "HTTP/1.1") == 0)
+        return "The request has no Host, which HTTP/1.1 asks for.";
     return NULL;
 }
 
@@ -364,13 +418,13 @@ static void answer_preflight(struct moult_http_request *request, const char *all
 
 /* Answers at once whatever can be said without the body. */
 static void check_heading(struct moult_http_request *request, const struct heading *heading,
-                          uint64_t length)
+                          const char *version, uint64_t length)
 {
     const char *allowed = NULL;
     request->route =
         moult_routes_find(request->method, request->path, &request->rest, &allowed);
     const struct moult_serve_options *options = request->http->server->options;
-    const char *fault = framing_fault(heading);
+    const char *fault = framing_fault(heading, version);
     enum moult_http_error kind;
     struct moult_error error;
     allow_origin(request, heading->guard.origin);
@@ -401,12 +455,10 @@ static void check_heading(struct moult_http_request *request, const struct headi
 }
 
 static enum MHD_Result begin(struct moult_http_request *request, const char *method,
-                             const char *url)
+                             const char *url, const char *version)
 {
     request->method = method;
     request->path = url;
-    request->fd = MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD)
-                      ->connect_fd;
     struct heading heading = {.guard = {.method = method}};
     MHD_get_connection_values(request->connection, MHD_HEADER_KIND, read_header, &heading);
     uint64_t length =
@@ -417,7 +469,7 @@ static enum MHD_Result begin(struct moult_http_request *request, const char *met
     request->state = READING;
     request->body_capacity = heading.chunked ? size_max : (size_t)length;
     set_deadline(request, request->body_capacity);
-    check_heading(request, &heading, length);
+    check_heading(request, &heading, version, length);
     if (request->response == NULL)
         return MHD_YES;
     request->state = REFUSED;
@@ -516,10 +568,9 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 {
     (void)context;
     (void)connection;
-    (void)version;
     struct moult_http_request *request = *of_connection;
     if (request->state == FRESH)
-        return begin(request, method, url);
+        return begin(request, method, url, version);
     if (request->state == GONE)
         return MHD_NO;
     if (*size > 0)
@@ -536,7 +587,6 @@ static void *on_line(void *context, const char *uri, struct MHD_Connection *conn
     struct moult_http_request *request = moult_allocate(1, sizeof *request);
     request->http = http;
     request->connection = connection;
-    request->fd = -1;
     request->begun_ns = moult_clock_ns();
     request->bad_url = strlen(uri) > MOULT_URL_BYTES_MAX;
     const char *nul = strstr(uri, "%00"), *query = strchr(uri, '?');
@@ -680,7 +730,7 @@ static struct MHD_Daemon *start_daemon(struct moult_http *http)
         http->listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOULT_CONNECTIONS_MAX,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MOULT_HEADER_BYTES_MAX,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)MOULT_IDLE_SECONDS_MAX,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
         MHD_OPTION_URI_LOG_CALLBACK, on_line, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
         http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
 }

@@ -14,7 +14,7 @@
 #include "front/server.h"
 
 #define FAKE_KEPT_MAX 256
-#define FAKE_LONG_CELL 100000u
+#define FAKE_LONG_CELL 10000u
 
 static struct {
     unsigned opened, closed, submitted, abandoned;
