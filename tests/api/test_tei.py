@@ -3,9 +3,11 @@
 import json
 
 import huggingface_hub
+import numpy
 import pytest
 
 import models
+from fixtures import moult
 
 MOST = 2e-6
 
@@ -51,6 +53,18 @@ def test_every_golden_text(real, golden):
     vectors = embed(real, [text for text, _ in golden])
     worst = max(distance(got, wanted) for got, (_, wanted) in zip(vectors, golden, strict=True))
     assert worst <= MOST
+
+
+def test_the_same_bits_as_the_command(real, real_model, golden, tmp_path):
+    """`moult embed` knows neither HTTP nor a worker."""
+    texts = [text for text, _ in golden if "\n" not in text and "\r" not in text]
+    (tmp_path / "texts").write_text("".join(text + "\n" for text in texts), encoding="utf-8")
+    done = moult("embed", real_model, "--input", tmp_path / "texts", "--output",
+                 tmp_path / "vectors.npy")
+    assert done.returncode == 0, done.stderr
+    wanted = numpy.load(tmp_path / "vectors.npy")
+    got = numpy.array(embed(real, texts), dtype=numpy.float32)
+    assert len(texts) > 100 and (got == wanted).all()
 
 
 def test_one_and_many_are_lists_of_lists_and_the_same_bits(real):
