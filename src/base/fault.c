@@ -75,4 +75,12 @@ void moult_fault_text(const char *text, size_t size)
     act(action, "a text");
 }
 
+unsigned moult_fault_seconds(const char *name, unsigned preset)
+{
+    char variable[64];
+    snprintf(variable, sizeof(variable), "MOULT_FAULTS_%s_S", name);
+    const char *value = getenv(variable);
+    return value ? (unsigned)strtoul(value, NULL, 10) : preset;
+}
+
 #endif

@@ -15,6 +15,8 @@
 
 void moult_fault_point(const char *point);
 void moult_fault_text(const char *text, size_t size);
+/* What MOULT_FAULTS_<name>_S in the environment says, or else `preset`. */
+unsigned moult_fault_seconds(const char *name, unsigned preset);
 
 #else
 
@@ -27,6 +29,12 @@ static inline void moult_fault_text(const char *text, size_t size)
 {
     (void)text;
     (void)size;
+}
+
+static inline unsigned moult_fault_seconds(const char *name, unsigned preset)
+{
+    (void)name;
+    return preset;
 }
 
 #endif

@@ -33,6 +33,8 @@ static void settle(uint32_t parent) {
     /* A terminal's Ctrl-C is the front's business. */
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_DFL);
+    /* A file beyond ulimit -f is an error with a reason, not a death. */
+    signal(SIGXFSZ, SIG_IGN);
     setpriority(PRIO_PROCESS, 0, 10);
     syscall(SYS_ioprio_set, who_process, 0, class_idle << class_shift);
 }

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -122,16 +123,17 @@ static void schedule_restart(struct moult_generation *generation) {
     moult_slots_wake_by(generation->slot->slots, generation->restart_ns);
 }
 
-struct moult_generation *moult_generation_open(struct moult_slot *slot, uint64_t number,
-                                               const char *revision,
+struct moult_generation *moult_generation_open(struct moult_slot *slot,
+                                               const struct moult_state_model *model,
                                                enum moult_generation_phase phase,
                                                struct moult_error *error) {
     struct moult_generation *generation = moult_allocate(1, sizeof *generation);
     generation->slot = slot;
     generation->references = 1;
-    generation->number = number;
+    generation->number = model->generation;
     generation->phase = phase;
-    snprintf(generation->revision, sizeof generation->revision, "%s", revision);
+    memcpy(generation->revision, model->revision, sizeof generation->revision);
+    memcpy(generation->fingerprint, model->fingerprint, sizeof generation->fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s", slot->name);
     if (start_run(generation, error) != 0) {
         if (phase == MOULT_GENERATION_CANDIDATE) {
@@ -187,8 +189,14 @@ static void become_ready(struct moult_generation *generation) {
     moult_generation_pump(generation);
 }
 
+void moult_generation_accept(struct moult_generation *generation) {
+    if (generation->process != NULL && !generation->ready)
+        become_ready(generation);
+}
+
 static void on_reported(void *owner, const struct moult_worker_report *report) {
     struct moult_generation *generation = owner;
+    struct moult_slots *slots = generation->slot->slots;
     bool same = strcmp(generation->fingerprint, report->fingerprint) == 0;
     switch (report->state) {
     case MOULT_WORKER_READY:
@@ -198,12 +206,15 @@ static void on_reported(void *owner, const struct moult_worker_report *report) {
             return;
         }
         generation->report = *report;
-        become_ready(generation);
+        if (same || generation->fingerprint[0] == '\0')
+            become_ready(generation);
+        else
+            slots->events->differs(slots->events_context, generation);
         break;
     case MOULT_WORKER_FAILED:
         /* The exit follows, and with it the reason. */
         generation->kill_ns = moult_clock_ns() + EXIT_GRACE_NS;
-        moult_slots_wake_by(generation->slot->slots, generation->kill_ns);
+        moult_slots_wake_by(slots, generation->kill_ns);
         break;
     default:
         /* A restart keeps showing the report of the run before. */
@@ -464,7 +475,7 @@ static void settle(struct moult_generation *generation) {
 
 void moult_generation_drain(struct moult_generation *generation) {
     generation->phase = MOULT_GENERATION_DRAINING;
-    generation->drain_until_ns = set_alarm(generation, MOULT_STRAGGLER_SECONDS);
+    generation->drain_until_ns = set_alarm(generation, moult_fault_seconds("STRAGGLER", MOULT_STRAGGLER_SECONDS));
     settle(generation);
 }
 
@@ -499,7 +510,8 @@ static void hand_on_stragglers(struct moult_generation *generation) {
 }
 
 static void watch(struct moult_generation *generation, uint64_t now_ns) {
-    if (moult_process_still_ns(generation->process, now_ns) >= MOULT_WATCHDOG_SECONDS * SECOND_NS)
+    uint64_t most_ns = moult_fault_seconds("WATCHDOG", MOULT_WATCHDOG_SECONDS) * SECOND_NS;
+    if (moult_process_still_ns(generation->process, now_ns) >= most_ns)
         moult_process_kill(generation->process, "Its worker made no progress for too long.");
 }
 

@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -124,6 +125,7 @@ const char *moult_keeper_data_folder(const struct moult_keeper *keeper) {
 
 static void write_on_pool(uv_work_t *work) {
     struct moult_keeper *keeper = work->data;
+    moult_fault_point("state-before");
     keeper->result = moult_file_replace(keeper->folder_fd, STATE_FILE, keeper->bytes, keeper->size,
                                         &keeper->error);
 }

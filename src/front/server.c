@@ -58,6 +58,7 @@ static void settle_process(void) {
     moult_log_setup("front", MOULT_LOG_INFO);
     prctl(PR_SET_NAME, "moult-front");
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);   /* A limit on file sizes is an error with a reason. */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FILES_WANTED) {
         files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
         setrlimit(RLIMIT_NOFILE, &files);
@@ -94,7 +95,8 @@ static int open_front(struct front *front, struct moult_error *error) {
     if (add_slots(front, error) != 0)
         return -1;
     server->updates =
-        moult_updates_open(server->loop, server->slots, front->keeper, on_serving, front);
+        moult_updates_open(server->loop, server->slots, front->keeper, on_serving, on_first_update,
+                           front);
     front->http = moult_http_open(server, error);
     if (front->http == NULL)
         return -1;
@@ -150,7 +152,7 @@ static int add_slots(struct front *front, struct moult_error *error) {
 static int raise_slots(struct front *front, struct moult_error *error) {
     for (unsigned i = 0; i < moult_slots_count(front->server.slots); i++)
         if (moult_updates_raise(front->server.updates, moult_slots_at(front->server.slots, i),
-                                on_first_update, front, error) != 0)
+                                error) != 0)
             return -1;
     return 0;
 }

@@ -14,6 +14,7 @@
 #include "front/options.h"
 #include "front/process.h"
 #include "front/slots.h"
+#include "front/state.h"
 
 enum { MOULT_LANES = MOULT_LANE_BATCH + 1 };
 
@@ -90,6 +91,9 @@ struct moult_slots_events {
     /* Five strikes and more: it is the current one. */
     void (*keeps_dying)(void *context, struct moult_generation *generation, const char *reason);
     void (*gone)(void *context, struct moult_slot *slot);
+    /* A current one is ready with another fingerprint than it was opened with.
+     * It does not serve before it is accepted. */
+    void (*differs)(void *context, struct moult_generation *generation);
 };
 
 struct moult_slots {
@@ -133,11 +137,14 @@ void moult_slots_finish(struct moult_job *job, enum moult_job_outcome outcome);
 void moult_slots_wake_by(struct moult_slots *slots, uint64_t ns);
 
 /* generation.c */
-/* Starts the first run. NULL: it cannot be started. */
-struct moult_generation *moult_generation_open(struct moult_slot *slot, uint64_t number,
-                                               const char *revision,
+/* Starts the first run of a model whose number and revision are given, and its
+ * fingerprint where it is known. NULL: it cannot be started. */
+struct moult_generation *moult_generation_open(struct moult_slot *slot,
+                                               const struct moult_state_model *model,
                                                enum moult_generation_phase phase,
                                                struct moult_error *error);
+/* It has another fingerprint than it was opened with, and may serve for all that. */
+void moult_generation_accept(struct moult_generation *generation);
 /* Looks at what a loading worker says of itself just now. */
 void moult_generation_refresh(struct moult_generation *generation);
 void moult_generation_set_number(struct moult_generation *generation, uint64_t number);

@@ -131,8 +131,10 @@ void moult_slot_cut_over(struct moult_slot *slot, struct moult_generation *candi
     candidate->phase = MOULT_GENERATION_CURRENT;
     candidate->warm_until_ns = candidate->drain_until_ns = 0;
     slot->current = candidate;
-    if (old != NULL)
+    if (old != NULL && old->was_ready)
         moult_generation_drain(old);
+    else if (old != NULL)
+        moult_generation_retire(old);
     moult_generation_pump(candidate);
 }
 

@@ -33,6 +33,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -86,6 +87,7 @@ struct moult_updates {
     struct moult_slots *slots;
     struct moult_keeper *keeper;
     void (*serving_event)(void *context, struct moult_slot *slot);
+    moult_update_listener failed_event;
     void *context;
     uint64_t last_id;
     bool stopping;
@@ -358,10 +360,14 @@ static void fetch(struct update *update) {
         updates->fetches++;
 }
 
+struct verification;
+static void judge_restored(struct moult_updates *updates, struct verification *verification);
+
 struct verification {
     uv_work_t work;
     struct moult_updates *updates;
-    uint64_t id;
+    uint64_t id;                           /* The rollback that asks, … */
+    struct moult_generation *generation;   /* … or the restored one; referenced. */
     char revision[MOULT_SHA256_HEX];
     int result;
     struct moult_error error;
@@ -380,24 +386,30 @@ static void on_verified(uv_work_t *work, int status) {
     struct update *update = find_phase(updates, verification->id, VERIFY);
     (void)status;
     updates->verifications--;
-    if (update != NULL && verification->result == 0)
+    if (verification->generation != NULL)
+        judge_restored(updates, verification);
+    else if (update != NULL && verification->result == 0)
         try_room(update);
     else if (update != NULL)
         end(update, MOULT_UPDATE_REFUSED, verification->error.message);
     free(verification);
 }
 
-static void verify(struct update *update) {
+static struct verification *start_verification(struct moult_updates *updates,
+                                               const char *revision) {
     struct verification *verification = moult_allocate(1, sizeof *verification);
-    update->phase = VERIFY;
-    update->updates->verifications++;
+    updates->verifications++;
     verification->work.data = verification;
-    verification->updates = update->updates;
-    verification->id = update->id;
-    memcpy(verification->revision, update->revision, sizeof verification->revision);
-    int queued =
-        uv_queue_work(update->updates->loop, &verification->work, verify_on_pool, on_verified);
+    verification->updates = updates;
+    memcpy(verification->revision, revision, sizeof verification->revision);
+    int queued = uv_queue_work(updates->loop, &verification->work, verify_on_pool, on_verified);
     MOULT_REQUIRE(queued == 0);
+    return verification;
+}
+
+static void verify(struct update *update) {
+    update->phase = VERIFY;
+    start_verification(update->updates, update->revision)->id = update->id;
 }
 
 static void begin(struct update *update) {
@@ -479,8 +491,10 @@ static void load(struct update *update) {
         end(update, MOULT_UPDATE_REFUSED, error.message);
         return;
     }
-    update->candidate = moult_generation_open(update->slot, update->number, update->revision,
-                                              MOULT_GENERATION_CANDIDATE, &error);
+    struct moult_state_model model = {.generation = update->number};
+    memcpy(model.revision, update->revision, sizeof model.revision);
+    update->candidate =
+        moult_generation_open(update->slot, &model, MOULT_GENERATION_CANDIDATE, &error);
     if (update->candidate == NULL)
         end(update, MOULT_UPDATE_REFUSED, error.message);
     else
@@ -509,6 +523,7 @@ static struct moult_state_event *find_event(struct moult_state_slot *record, uin
 static void on_persisted(void *context, uint64_t id, const struct moult_error *error) {
     struct update *update = find_phase(context, id, PERSIST);
     MOULT_REQUIRE(update != NULL);
+    moult_fault_point("state-after");
     struct moult_state_slot *record = update->record;
     if (error == NULL && update->candidate->ready) {
         cut_over(update);
@@ -554,6 +569,7 @@ static void cut_over(struct update *update) {
     candidate->kept = false;
     moult_generation_set_number(candidate, update->number);
     moult_slot_cut_over(update->slot, candidate);
+    moult_fault_point("cutover-after");
     tell_serving(update->updates, update->slot);
     end(update, MOULT_UPDATE_LIVE, update->note);
 }
@@ -653,37 +669,73 @@ static void on_ready(void *context, struct moult_generation *generation) {
         persist(update);
         return;
     }
-    if (slot->current != generation)
-        return;
-    struct moult_state_slot *record =
-        moult_state_find(moult_keeper_state(updates->keeper), slot->name);
-    if (strcmp(record->current.fingerprint, generation->fingerprint) != 0) {
-        moult_log_warning("%s had the fingerprint %.8s, and has %.8s with this version of moult.",
-                          slot->name, record->current.fingerprint, generation->fingerprint);
-        memcpy(record->current.fingerprint, generation->fingerprint,
-               sizeof record->current.fingerprint);
-        moult_keeper_save(updates->keeper, NULL, NULL, 0);
-    }
-    tell_serving(updates, slot);
+    if (slot->current == generation)
+        tell_serving(updates, slot);
 }
 
-/* A rollback that nobody ordered; it is recorded like any other. */
-static void on_keeps_dying(void *context, struct moult_generation *generation,
-                           const char *reason) {
-    struct moult_updates *updates = context;
+/* A restored generation with another fingerprint than the state says: either its
+ * files are whole, and this is another version of moult, or they are damaged. */
+static void on_differs(void *context, struct moult_generation *generation) {
+    struct verification *verification = start_verification(context, generation->revision);
+    moult_generation_hold(generation);
+    verification->generation = generation;
+}
+
+static void take_over(struct moult_updates *updates, struct moult_slot *slot, const char *why,
+                      const char *reason, moult_update_listener listener);
+
+static void judge_restored(struct moult_updates *updates, struct verification *verification) {
+    struct moult_generation *generation = verification->generation;
     struct moult_slot *slot = generation->slot;
     struct moult_state_slot *record =
         moult_state_find(moult_keeper_state(updates->keeper), slot->name);
+    if (slot->current != generation) {
+        /* It has been replaced meanwhile. */
+    } else if (verification->result != 0) {
+        moult_log_error("%s does not serve: %s", slot->name, verification->error.message);
+        take_over(updates, slot, "The current model could not be restored.",
+                  verification->error.message, updates->failed_event);
+    } else {
+        moult_log_warning("%s had the fingerprint %.8s, and has %.8s with this version of moult.",
+                          slot->name, record->current.fingerprint, generation->report.fingerprint);
+        memcpy(record->current.fingerprint, generation->report.fingerprint,
+               sizeof record->current.fingerprint);
+        moult_keeper_save(updates->keeper, NULL, NULL, 0);
+        moult_generation_accept(generation);
+    }
+    moult_generation_drop(generation);
+}
+
+/* A rollback that nobody ordered; it is recorded like any other. Where there is
+ * nothing to go back to, the listener, if any, hears so at once. */
+static void take_over(struct moult_updates *updates, struct moult_slot *slot, const char *why,
+                      const char *reason, moult_update_listener listener) {
+    struct moult_state_slot *record =
+        moult_state_find(moult_keeper_state(updates->keeper), slot->name);
     const struct moult_state_model *previous = &record->previous;
-    if (updates->stopping || updates->running[index_of(slot)] != NULL ||
-        previous->generation == 0 || moult_state_refused(record, previous->revision) ||
-        strcmp(previous->revision, record->current.revision) == 0)
+    if (updates->stopping || updates->running[index_of(slot)] != NULL)
         return;
+    if (previous->generation == 0 || moult_state_refused(record, previous->revision) ||
+        strcmp(previous->revision, record->current.revision) == 0) {
+        struct moult_update_result result = {
+            .slot = slot, .status = MOULT_UPDATE_REFUSED, .reason = reason};
+        if (listener != NULL)
+            listener(updates->context, &result);
+        return;
+    }
     struct update *update = make_update(updates, slot, NULL);
-    snprintf(update->note, sizeof update->note,
-             "Generation %llu kept losing its worker, so the previous model took over. %.300s",
-             (unsigned long long)generation->number, reason);
+    snprintf(update->note, sizeof update->note, "%s The previous model took over. %.300s", why,
+             reason);
+    listen_to(update, listener, updates->context);
     enqueue(updates, update);
+}
+
+static void on_keeps_dying(void *context, struct moult_generation *generation,
+                           const char *reason) {
+    char why[96];
+    snprintf(why, sizeof why, "Generation %llu kept losing its worker.",
+             (unsigned long long)generation->number);
+    take_over(context, generation->slot, why, reason, NULL);
 }
 
 static void on_gone(void *context, struct moult_slot *slot) {
@@ -741,14 +793,15 @@ static void try_sweep(struct moult_updates *updates) {
 struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *slots,
                                          struct moult_keeper *keeper,
                                          void (*serving)(void *context, struct moult_slot *slot),
-                                         void *context) {
+                                         moult_update_listener failed, void *context) {
     static const struct moult_slots_events slots_events = {on_ready, on_candidate_failed,
-                                                           on_keeps_dying, on_gone};
+                                                           on_keeps_dying, on_gone, on_differs};
     struct moult_updates *updates = moult_allocate(1, sizeof *updates);
     updates->loop = loop;
     updates->slots = slots;
     updates->keeper = keeper;
     updates->serving_event = serving;
+    updates->failed_event = failed;
     updates->context = context;
     updates->last_id = moult_state_last_id(moult_keeper_state(keeper));
     updates->sweep_wanted = true;
@@ -759,18 +812,18 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
 }
 
 int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
-                        moult_update_listener listener, void *context, struct moult_error *error) {
+                        struct moult_error *error) {
     const struct moult_state_slot *record =
         moult_state_find(moult_keeper_state(updates->keeper), slot->name);
     MOULT_REQUIRE(record != NULL);
     if (record->current.generation == 0) {
         struct moult_update_order order = {.slot = slot};
         uint64_t id;
-        return moult_updates_start(updates, &order, listener, context, &id, error);
+        return moult_updates_start(updates, &order, updates->failed_event, updates->context, &id,
+                                   error);
     }
-    slot->current = moult_generation_open(slot, record->current.generation,
-                                          record->current.revision, MOULT_GENERATION_CURRENT,
-                                          error);
+    slot->current =
+        moult_generation_open(slot, &record->current, MOULT_GENERATION_CURRENT, error);
     return 0;
 }
 

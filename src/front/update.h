@@ -58,14 +58,15 @@ json_t *moult_updates_one_json(struct moult_updates *updates, uint64_t id);
 /* What server.c makes of it. */
 struct moult_keeper;
 
-/* `serving` is told when a slot has its first generation that is ready. */
+/* `serving` is told when a slot has its first generation that is ready, `failed`
+ * how the update that was to bring a slot up has ended. */
 struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *slots,
                                          struct moult_keeper *keeper,
                                          void (*serving)(void *context, struct moult_slot *slot),
-                                         void *context);
+                                         moult_update_listener failed, void *context);
 /* Brings a slot up: its current generation from the state, or else its source's. */
 int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
-                        moult_update_listener listener, void *context, struct moult_error *error);
+                        struct moult_error *error);
 /* Cancels what runs and takes no more; true once nothing is under way. */
 bool moult_updates_stop(struct moult_updates *updates);
 void moult_updates_close_handles(struct moult_updates *updates);

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -205,6 +206,7 @@ static int copy_bytes(struct install *install, int from, int to, bool shared,
         moult_sha256_add(hash, install->chunk, (size_t)got);
         at += (uint64_t)got;
         advance(install, (size_t)got);
+        moult_fault_point("copy");
     }
     moult_sha256_close(hash, file->sha256);
     return result;
@@ -270,6 +272,9 @@ static int write_revision(struct install *install, const char *revision) {
                                         (uint64_t)time(NULL), &size);
     int result = moult_file_replace(install->incoming_fd, MOULT_REVISION_FILE, bytes, size,
                                     install->error);
+    if (result == 0 && fchmodat(install->incoming_fd, MOULT_REVISION_FILE, 0444, 0) != 0)
+        result = moult_fail_errno(install->error, "%s cannot be written to",
+                                  install->models_folder);
     free(bytes);
     return result;
 }
@@ -297,6 +302,7 @@ static int finish(struct install *install, struct moult_installed *installed) {
         return 0;
     if (write_revision(install, installed->revision) != 0 || sync_folders(install) != 0)
         return -1;
+    moult_fault_point("rename");
     if (renameat(install->models_fd, install->incoming, install->models_fd,
                  installed->revision) != 0)
         return moult_fail_errno(install->error, "The revision cannot be put into %s",
