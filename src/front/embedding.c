@@ -231,7 +231,8 @@ static void submit(struct moult_embedding *embedding, const struct moult_target 
     char seconds[16];
     snprintf(seconds, sizeof seconds, "%" PRIu32, retry_after_s > 0 ? retry_after_s : 1);
     moult_http_add_header(embedding->request, "Retry-After", seconds);
-    fail(embedding, server->stopping ? MOULT_HTTP_UNAVAILABLE : MOULT_HTTP_OVERLOADED, NULL,
+    bool unavailable = server->stopping || moult_slot_current(target->slot) == NULL;
+    fail(embedding, unavailable ? MOULT_HTTP_UNAVAILABLE : MOULT_HTTP_OVERLOADED, NULL,
          error.message);
 }
 

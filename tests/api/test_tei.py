@@ -199,5 +199,8 @@ def test_health_before_the_first_model(serve, real_model):
         statuses.append(answer.status)
         if answer.status == 503:
             assert json.loads(answer.body) == {"error": "unhealthy", "error_type": "Unhealthy"}
+            early = server.post("/embed", {"inputs": "a"})
+            assert early.status in (200, 503)
+            assert early.status == 200 or early.headers["retry-after"] == "1"
     assert set(statuses) == {200, 503}
     assert all(server.get("/health").status == 200 for _ in range(20))
