@@ -358,39 +358,50 @@ static int read_pooling_mode(struct moult_config *config, const json_t *root, co
     return set_pooling(config, json_string_value(mode), what, error);
 }
 
+static int check_pooling_width(const struct moult_config *config, const json_t *root,
+                               const char *what, struct moult_error *error) {
+    static const char *const keys[] = {"word_embedding_dimension", "embedding_dimension"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        double width = (double)config->width;
+
+        if (moult_model_json_number(root, keys[i], &width, what, error) != 0)
+            return -1;
+        if (width != (double)config->width)
+            return moult_fail(error, MOULT_ERROR_INVALID,
+                              "%s: %s is %.17g, but the model's hidden_size is %u.", what, keys[i],
+                              width, config->width);
+    }
+    return 0;
+}
+
 int moult_config_parse_pooling(struct moult_config *config, const char *json, size_t size,
                                struct moult_error *error) {
-    static const char what[] = "The config.json of Pooling";
+    char *what = moult_format("%s/config.json", config->pooling_folder);
     json_t *root = parse_object(json, size, what, error);
-    uint32_t width = config->width;
     int result = -1;
 
-    if (root == NULL)
-        return -1;
-    if (read_pooling_mode(config, root, what, error) == 0 &&
+    if (root != NULL && read_pooling_mode(config, root, what, error) == 0 &&
         require_bool(root, "include_prompt", true, what, error) == 0 &&
-        moult_model_json_count(root, "word_embedding_dimension", config->width, config->width,
-                               &width, what, error) == 0 &&
-        moult_model_json_count(root, "embedding_dimension", config->width, config->width, &width,
-                               what, error) == 0)
+        check_pooling_width(config, root, what, error) == 0)
         result = 0;
     json_decref(root);
+    free(what);
     return result;
 }
 
 int moult_config_parse_normalize(struct moult_config *config, const char *json, size_t size,
                                  struct moult_error *error) {
-    static const char what[] = "The config.json of Normalize";
+    char *what = moult_format("%s/config.json", config->normalize_folder);
     json_t *root = parse_object(json, size, what, error);
     int result = -1;
 
-    (void)config;
-    if (root == NULL)
-        return -1;
-    if (require_string(root, "module_input_name", "sentence_embedding", what, error) == 0 &&
+    if (root != NULL &&
+        require_string(root, "module_input_name", "sentence_embedding", what, error) == 0 &&
         require_string(root, "module_output_name", "sentence_embedding", what, error) == 0)
         result = 0;
     json_decref(root);
+    free(what);
     return result;
 }
 

@@ -45,7 +45,8 @@ void moult_config_release(struct moult_config *config);
 
 const char *moult_pooling_name(enum moult_pooling pooling);
 
-/* One file each, for tests; moult_config_init() comes first. */
+/* One file each, for tests; moult_config_init() comes first, and modules.json before
+ * the files of the folders that it names. */
 void moult_config_init(struct moult_config *config);
 int moult_config_parse_bert(struct moult_config *config, const char *json, size_t size,
                             struct moult_error *error);

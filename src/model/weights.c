@@ -287,33 +287,61 @@ static int read_values(struct reader *reader, const char *name, const struct mou
     return result;
 }
 
-/* Into values [rows][columns], or [columns] where rows is 0. */
-static int read_tensor(struct reader *reader, const char *name, uint32_t rows, uint32_t columns,
-                       float *values) {
-    struct moult_tensor *tensor = find_tensor(reader, name);
+static void print_shape(char text[64], const uint64_t *shape, uint32_t rank) {
+    size_t used = (size_t)snprintf(text, 64, "[");
+
+    for (uint32_t i = 0; i < rank && used < 64; i++)
+        used += (size_t)snprintf(text + used, 64 - used, i == 0 ? "%llu" : ", %llu",
+                                 (unsigned long long)shape[i]);
+    if (used < 64)
+        snprintf(text + used, 64 - used, "]");
+}
+
+/* Where rank is 1, shape[0] counts alone. */
+static int check_tensor(const struct reader *reader, const char *name,
+                        const struct moult_tensor *tensor, const uint64_t *shape,
+                        uint32_t rank) {
     const char *path = reader->file->path;
-    uint32_t rank = rows == 0 ? 1 : 2;
 
     if (tensor == NULL)
         return moult_fail(reader->error, MOULT_ERROR_INVALID, "%s lacks the tensor %s%s.", path,
                           reader->prefix, name);
-    if (tensor->rank != rank || tensor->shape[rank - 1] != columns ||
-        (rows != 0 && tensor->shape[0] != rows)) {
-        char wanted[48];
+    if (tensor->rank != rank || memcmp(tensor->shape, shape, rank * sizeof *shape) != 0) {
+        char found[64], wanted[64];
 
-        if (rows == 0)
-            snprintf(wanted, sizeof wanted, "[%u]", columns);
-        else
-            snprintf(wanted, sizeof wanted, "[%u, %u]", rows, columns);
+        print_shape(found, tensor->shape, tensor->rank);
+        print_shape(wanted, shape, rank);
         return moult_fail(reader->error, MOULT_ERROR_INVALID,
-                          "%s: %s has another shape than the %s that config.json asks for.", path,
-                          name, wanted);
+                          "%s: %s has the shape %s, not %s as config.json says.", path, name,
+                          found, wanted);
     }
     if (strcmp(tensor->dtype, "F32") != 0 && strcmp(tensor->dtype, "F16") != 0 &&
         strcmp(tensor->dtype, "BF16") != 0)
         return moult_fail(reader->error, MOULT_ERROR_INVALID,
                           "%s: %s has the dtype %s; moult reads F32, F16 and BF16.", path, name,
                           tensor->dtype);
+    return 0;
+}
+
+/* Into values [columns]. */
+static int read_vector(struct reader *reader, const char *name, uint32_t columns, float *values) {
+    struct moult_tensor *tensor = find_tensor(reader, name);
+    uint64_t shape[1] = {columns};
+
+    if (check_tensor(reader, name, tensor, shape, 1) != 0)
+        return -1;
+    tensor->used = true;
+    return read_values(reader, name, tensor, values);
+}
+
+/* Into values [rows][columns]. */
+static int read_matrix(struct reader *reader, const char *name, uint32_t rows, uint32_t columns,
+                       float *values) {
+    struct moult_tensor *tensor = find_tensor(reader, name);
+    uint64_t shape[2] = {rows, columns};
+
+    if (check_tensor(reader, name, tensor, shape, 2) != 0)
+        return -1;
     tensor->used = true;
     return read_values(reader, name, tensor, values);
 }
@@ -325,8 +353,8 @@ static int read_norm(struct reader *reader, const char *name, struct moult_norm 
 
     norm->gamma = moult_allocate(width, sizeof(float));
     norm->beta = moult_allocate(width, sizeof(float));
-    if (read_tensor(reader, weight, 0, width, norm->gamma) == 0 &&
-        read_tensor(reader, bias, 0, width, norm->beta) == 0)
+    if (read_vector(reader, weight, width, norm->gamma) == 0 &&
+        read_vector(reader, bias, width, norm->beta) == 0)
         result = 0;
     free(weight);
     free(bias);
@@ -336,18 +364,16 @@ static int read_norm(struct reader *reader, const char *name, struct moult_norm 
 /* The file is asked before memory is: it cannot be made to want more than it holds. */
 static int read_table(struct reader *reader, const char *name, uint32_t rows, float **table,
                       size_t *bytes) {
-    const struct moult_tensor *tensor = find_tensor(reader, name);
-    uint32_t width = reader->config->width;
+    uint64_t shape[2] = {rows, reader->config->width};
 
-    if (tensor != NULL && tensor->values == (uint64_t)rows * width) {
-        *bytes = (size_t)tensor->values * sizeof(float);
-        *table = moult_allocate_large(*bytes);
-        if (*table == NULL)
-            return moult_fail(reader->error, MOULT_ERROR_SYSTEM,
-                              "There is no memory left for %s (%zu MiB).", name,
-                              *bytes / MOULT_MIB);
-    }
-    return read_tensor(reader, name, rows, width, *table);
+    if (check_tensor(reader, name, find_tensor(reader, name), shape, 2) != 0)
+        return -1;
+    *bytes = shape[0] * shape[1] * sizeof(float);
+    *table = moult_allocate_large(*bytes);
+    if (*table == NULL)
+        return moult_fail(reader->error, MOULT_ERROR_SYSTEM,
+                          "There is no memory left for %s (%zu MiB).", name, *bytes / MOULT_MIB);
+    return read_matrix(reader, name, rows, reader->config->width, *table);
 }
 
 static int read_embeddings(struct reader *reader) {
@@ -367,6 +393,8 @@ static int read_embeddings(struct reader *reader) {
 
 /* Layers. */
 
+/* Both shapes are bounded by limits.h; a file that lacks the tensors has cost nothing yet,
+ * for memory that is not touched is not there. */
 static int prepare_staging(struct reader *reader) {
     const struct moult_config *config = reader->config;
     size_t widest = config->inner_width > 3 * config->width ? config->inner_width
@@ -393,8 +421,8 @@ static int read_linear(struct reader *reader, const char *const names[], uint32_
         char *weight = moult_format("encoder.layer.%u.%s.weight", index, names[i]);
         char *offset = moult_format("encoder.layer.%u.%s.bias", index, names[i]);
 
-        if (read_tensor(reader, weight, N, K, values + (size_t)i * N * K) != 0 ||
-            read_tensor(reader, offset, 0, N, bias + (size_t)i * N) != 0)
+        if (read_matrix(reader, weight, N, K, values + (size_t)i * N * K) != 0 ||
+            read_vector(reader, offset, N, bias + (size_t)i * N) != 0)
             result = -1;
         free(weight);
         free(offset);
