@@ -339,6 +339,7 @@ bool moult_channel_started(const struct moult_channel *channel, int number)
     return use == channel->slots[number].use;
 }
 
+/* The acquire loads keep the second look at the turn behind the copying. */
 static bool copy_report(const struct moult_answer_head *answer, struct moult_worker_report *report)
 {
     uint64_t words[MOULT_REPORT_WORDS];
@@ -347,8 +348,7 @@ static bool copy_report(const struct moult_answer_head *answer, struct moult_wor
         if (turn % 2 != 0)
             continue;
         for (size_t i = 0; i < MOULT_REPORT_WORDS; i++)
-            words[i] = atomic_load_explicit(&answer->report[i], memory_order_relaxed);
-        atomic_thread_fence(memory_order_acquire);
+            words[i] = atomic_load_explicit(&answer->report[i], memory_order_acquire);
         if (atomic_load_explicit(&answer->report_turn, memory_order_relaxed) == turn) {
             memcpy(report, words, sizeof(*report));
             return true;

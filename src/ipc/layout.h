@@ -64,7 +64,8 @@
 #define MOULT_LAYOUT_VERSION 1u
 
 #define MOULT_PAGE_BYTES 4096ul
-#define MOULT_PAGE_UP(bytes) (((bytes) + MOULT_PAGE_BYTES - 1) / MOULT_PAGE_BYTES * MOULT_PAGE_BYTES)
+#define MOULT_PAGE_UP(bytes)                                                                      \
+    (((bytes) + MOULT_PAGE_BYTES - 1) / MOULT_PAGE_BYTES * MOULT_PAGE_BYTES)
 
 /* Sparse: pages that were never touched cost nothing. A body of 16 MB fits five
  * times, and so does the decimal answer to 2,048 texts in 1,024 dimensions. */

@@ -29,7 +29,7 @@ struct moult_embed_options {
     enum moult_vector_format format;
     enum moult_overlong overlong;
     bool unit;              /* Normalise, even where the model does not. */
-    bool raw;               /* Do not normalise, even where the model does (TEI's normalize: false). */
+    bool raw;               /* Do not, even where the model does (TEI's normalize: false). */
     uint32_t dimensions;    /* Cut to the first so many and renormalise; 0: all. */
 };
 

@@ -39,8 +39,9 @@ static void *map_area(int fd, size_t size, int protection, const char *what,
         return NULL;
     }
     if ((uint64_t)status.st_size != size) {
-        moult_fail(error, MOULT_ERROR_INVALID, "The %s area has %lld bytes and not %zu: the front is "
-                   "another version of moult.", what, (long long)status.st_size, size);
+        moult_fail(error, MOULT_ERROR_INVALID,
+                   "The %s area has %lld bytes and not %zu: the front is another version of moult.",
+                   what, (long long)status.st_size, size);
         return NULL;
     }
     void *bytes = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
@@ -190,10 +191,10 @@ void moult_port_report(struct moult_port *port, const struct moult_worker_report
 
     pthread_mutex_lock(&port->reporting);
     uint32_t turn = atomic_load_explicit(&answer->report_turn, memory_order_relaxed);
+    /* Who sees one of the new words sees the odd turn as well. */
     atomic_store_explicit(&answer->report_turn, turn + 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
     for (size_t i = 0; i < MOULT_REPORT_WORDS; i++)
-        atomic_store_explicit(&answer->report[i], words[i], memory_order_relaxed);
+        atomic_store_explicit(&answer->report[i], words[i], memory_order_release);
     atomic_store_explicit(&answer->report_turn, turn + 2, memory_order_release);
     bool changed = report->state != port->state;
     port->state = report->state;

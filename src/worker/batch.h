@@ -19,7 +19,7 @@
 
 /* Estimated tokens of one portion. It bounds how long a single text waits behind a batch, and
  * how long the sign of life can stay away. */
-#define MOULT_PORTION_TOKENS 256
+#define MOULT_PORTION_TOKENS 128
 #define MOULT_PORTION_TEXTS_MAX 64
 
 /* A request under way. The table of cells and their bytes are written by the
@@ -55,7 +55,8 @@ struct moult_portion {
 
 struct moult_batch;
 
-/* For a model of C dimensions and at most `tokens_max` tokens per text. The port stays the caller's. */
+/* For a model of C dimensions and at most `tokens_max` tokens per text. The port
+ * stays the caller's. */
 struct moult_batch *moult_batch_open(struct moult_port *port, uint32_t threads, uint32_t C,
                                      uint32_t tokens_max);
 void moult_batch_close(struct moult_batch *batch);

@@ -37,7 +37,8 @@ static void walk(const struct moult_embed_request_view *view)
         at += view->text_sizes[i];
     }
     size_t size;
-    char *again = moult_embed_request_write(texts, view->count, &view->options, &view->frame, &size);
+    char *again =
+        moult_embed_request_write(texts, view->count, &view->options, &view->frame, &size);
     struct moult_embed_request_view reread;
     MOULT_REQUIRE(moult_embed_request_read(again, size, &reread, NULL) == 0);
     expect_same(view, &reread, (size_t)(at - view->texts));

@@ -180,7 +180,8 @@ static void memory_goes_back(void **state)
     for (int round = 0; round < 2; round++) {
         assert_true(moult_channel_submit(channel, MOULT_LANE_BATCH, message, BIG, BIG) >= 0);
         for (int i = 0; i < SMALLS; i++)
-            assert_true(moult_channel_submit(channel, MOULT_LANE_BATCH, message, SMALL, SMALL) >= 0);
+            assert_true(
+                moult_channel_submit(channel, MOULT_LANE_BATCH, message, SMALL, SMALL) >= 0);
         while (moult_port_take(port, &request)) {
             memset(request.block, 2, request.capacity);
             moult_port_complete(port, &request.slot, 1);

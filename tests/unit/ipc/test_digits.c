@@ -57,7 +57,7 @@ static int is_json_number(const char *at)
 static void check(float value)
 {
     char text[32], printed[40];
-    strcpy(text, written(value));
+    snprintf(text, sizeof(text), "%s", written(value));
     float back = strtof(text, NULL);
     int longest = snprintf(printed, sizeof(printed), "%.9g", (double)value);
     if (memcmp(&back, &value, sizeof(back)) != 0 || strlen(text) > (size_t)longest ||
@@ -116,7 +116,7 @@ static void edges(void **state)
     }
 }
 
-/* Every 1,021st float of all, denormals included, and all of a binade where embeddings lie in part. */
+/* Every 1,021st float of all, denormals included, and a dense part of where embeddings lie. */
 static void a_sweep(void **state)
 {
     (void)state;
