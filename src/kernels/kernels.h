@@ -49,14 +49,15 @@ struct moult_kernels {
     uint32_t rows_block;
 
     /* Rows [0, T) of x [T][K] times the panels [panel_first, panel_end) of w,
-     * into the matching columns of y [T][N]. */
+     * into the matching columns of y [T][N], which may not overlap x. */
     void (*linear)(const struct moult_panels *w, const float *x, size_t x_stride, float *y,
                    size_t y_stride, uint32_t T, uint32_t panel_first, uint32_t panel_end,
                    enum moult_epilogue epilogue);
 
     /* Self-attention of one sequence: for each head in [head_first, head_end),
      * out = softmax(q·kᵀ·scale)·v, with no mask: all L tokens are real.
-     * q, k, v [L][H·D] with one common stride (they may interleave); out [L][H·D].
+     * q, k, v [L][H·D] with one common stride (they may interleave); out [L][H·D],
+     * elsewhere.
      * `scratch`: moult_attention_scratch_floats(L, D) floats, aligned to 64 bytes. */
     void (*attention)(const float *q, const float *k, const float *v, size_t stride, float *out,
                       size_t out_stride, uint32_t L, uint32_t D, uint32_t head_first,

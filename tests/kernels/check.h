@@ -14,14 +14,17 @@ uint32_t check_random_below(uint32_t end);
 float check_random_float(float most);       /* In [-most, most). */
 
 /* Rows of floats that lie apart, with guards before, behind and between them: whatever a
- * function writes beside its rows is found. */
+ * function writes beside its rows is found. Half of the grids have no guard behind but a page
+ * that cannot even be read. */
 struct grid {
     float *floats;      /* [rows][stride], the first row behind the first guard. */
     uint32_t rows;
     uint32_t columns;
     size_t stride;      /* Some floats more than columns, and odd as often as even. */
-    void *memory;       /* Owned. */
+    float *memory;      /* The first guard. */
     size_t memory_floats;
+    void *mapping;      /* Owned. */
+    size_t mapping_bytes;
 };
 
 /* A grid of random numbers, most of them below `most`. check_grid_release() frees. */

@@ -145,7 +145,7 @@ static bool right(const struct moult_kernels *kernels, uint32_t L, uint32_t D, f
 }
 
 /* Scores that lie so far apart that all weight falls on one key: its value comes out. */
-static bool far_apart(const struct moult_kernels *kernels, float least) {
+static bool far_apart(const struct moult_kernels *kernels, float most, float least) {
     struct sequence sequence;
     bool passed;
 
@@ -156,7 +156,7 @@ static bool far_apart(const struct moult_kernels *kernels, float least) {
 
         for (uint32_t c = 0; c < HEADS * 32; c++) {
             q[c] = 100;
-            k[c] = i == 7 ? 1 : least;
+            k[c] = i == 7 ? most : least;
         }
     }
     passed = attend(&sequence, kernels, 0, HEADS) && check_grid_finite(&sequence.out);
@@ -207,7 +207,8 @@ void check_attention(const struct moult_kernels *kernels) {
     check_ok(right(kernels, 3001, 32, 1, 501), "%s: attention over 3,001 tokens", kernels->name);
     check_ok(right(kernels, 40, 32, 20, 1), "%s: attention with scores of some hundreds",
              kernels->name);
-    check_ok(far_apart(kernels, -1) && far_apart(kernels, -1e30f) && far_apart(kernels, 0.9f),
+    check_ok(far_apart(kernels, 1, -1) && far_apart(kernels, 1, -1e30f) &&
+                 far_apart(kernels, 1, 0.9f) && far_apart(kernels, -2, -2.1f),
              "%s: attention with all weight on one key", kernels->name);
     check_ok(indifferent(kernels, 0) && indifferent(kernels, 1e-40f),
              "%s: attention where all keys weigh the same", kernels->name);

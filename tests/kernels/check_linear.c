@@ -190,17 +190,17 @@ static bool gelu_is_exact(const struct moult_kernels *kernels) {
 }
 
 /* Packed weights lie where the header says, and zeros elsewhere. */
-static bool packed(const struct moult_kernels *kernels) {
-    uint32_t width = kernels->panel, N = 2 * width + 3, K = 37;
+static bool packed(const struct moult_kernels *kernels, uint32_t N) {
+    uint32_t width = kernels->panel, panels = (N + width - 1) / width, K = 37;
     struct product product;
     bool passed;
 
     if (!open_product(&product, kernels, 1, N, K, true))
         return check_because("there is no memory for the weights");
-    passed = product.panels.panels == 3 && product.panels.panel == width &&
+    passed = product.panels.panels == panels && product.panels.panel == width &&
              (uintptr_t)product.panels.values % 64 == 0 && (uintptr_t)product.panels.bias % 64 == 0;
     check_because("the panels have another size, or lie badly");
-    for (size_t n = 0; n < 3 * width && passed; n++) {
+    for (size_t n = 0; n < panels * width && passed; n++) {
         for (size_t k = 0; k < K && passed; k++) {
             float is = product.panels.values[(n / width * K + k) * width + n % width];
             float should = n < N ? product.weights.floats[n * K + k] : 0;
@@ -218,7 +218,9 @@ static bool packed(const struct moult_kernels *kernels) {
 void check_linear(const struct moult_kernels *kernels) {
     bool passed = true;
 
-    check_ok(packed(kernels), "%s: weights are packed as panels", kernels->name);
+    check_ok(packed(kernels, 2 * kernels->panel + 3) && packed(kernels, kernels->panel) &&
+                 packed(kernels, 1),
+             "%s: weights are packed as panels", kernels->name);
     for (unsigned epilogue = 0; epilogue < 3; epilogue++) {
         passed = true;
         for (uint32_t T = 1; T <= 40 && passed; T++)

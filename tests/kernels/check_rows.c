@@ -15,8 +15,10 @@ static bool layer_norm_right(const struct moult_kernels *kernels, uint32_t T, ui
     check_grid_init(&alone, T, C, 1);
     check_grid_init(&gamma, 1, C, 2);
     check_grid_init(&beta, 1, C, 2);
-    for (size_t i = 0; i < T * x.stride; i++)
-        x.floats[i] += i % x.stride < C ? centre : 0;
+    for (size_t t = 0; t < T; t++) {
+        for (uint32_t c = 0; c < C; c++)
+            x.floats[t * x.stride + c] += centre;
+    }
     check_grid_copy(&y, &x);
     check_grid_copy(&alone, &x);
     kernels->layer_norm(y.floats, y.stride, T, C, gamma.floats, beta.floats, 1e-12f);

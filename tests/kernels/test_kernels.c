@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
-#include "base/memory.h"
 #include "check.h"
 
 enum { GUARD = 67 };
@@ -43,18 +44,33 @@ static uint32_t bits_of(float number) {
     return bits;
 }
 
+/* Floats that end where a page ends, with a page behind them that nobody may touch. */
+static float *map_floats(struct grid *grid) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = grid->memory_floats * sizeof(float);
+    size_t usable = (bytes + page - 1) / page * page;
+    char *memory = mmap(NULL, usable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                        -1, 0);
+
+    if (memory == MAP_FAILED || mprotect(memory + usable, page, PROT_NONE) != 0) {
+        perror("Memory for a grid");
+        exit(1);
+    }
+    grid->mapping = memory;
+    grid->mapping_bytes = usable + page;
+    return (float *)(memory + usable - bytes);
+}
+
 void check_grid_init(struct grid *grid, uint32_t rows, uint32_t columns, float most) {
-    size_t before = GUARD + check_random_below(16);
-    float *memory;
+    size_t before = GUARD + check_random_below(16), behind = check_random_below(2) * GUARD;
 
     grid->rows = rows;
     grid->columns = columns;
     grid->stride = columns + check_random_below(20);
-    grid->memory_floats = before + rows * grid->stride + GUARD;
-    grid->memory = memory = moult_allocate(grid->memory_floats, sizeof(float));
-    grid->floats = memory + before;
+    grid->memory_floats = before + (rows - 1) * grid->stride + columns + behind;
+    grid->memory = map_floats(grid);
+    grid->floats = grid->memory + before;
     for (size_t i = 0; i < grid->memory_floats; i++)
-        memcpy(&memory[i], &guard_bits, sizeof(guard_bits));
+        memcpy(&grid->memory[i], &guard_bits, sizeof(guard_bits));
     for (size_t i = 0; i < rows; i++) {
         for (size_t j = 0; j < columns; j++)
             grid->floats[i * grid->stride + j] = check_random_float(most);
@@ -62,7 +78,7 @@ void check_grid_init(struct grid *grid, uint32_t rows, uint32_t columns, float m
 }
 
 void check_grid_release(struct grid *grid) {
-    free(grid->memory);
+    munmap(grid->mapping, grid->mapping_bytes);
     memset(grid, 0, sizeof(*grid));
 }
 
@@ -73,16 +89,15 @@ void check_grid_copy(struct grid *to, const struct grid *from) {
 }
 
 bool check_grid_guarded(const struct grid *grid) {
-    const float *memory = grid->memory;
-    size_t before = (size_t)(grid->floats - memory);
+    size_t before = (size_t)(grid->floats - grid->memory);
 
     for (size_t i = 0; i < grid->memory_floats; i++) {
         size_t at = i - before, row = at / grid->stride, column = at % grid->stride;
         bool inside = i >= before && row < grid->rows && column < grid->columns;
 
-        if (!inside && bits_of(memory[i]) != guard_bits)
+        if (!inside && bits_of(grid->memory[i]) != guard_bits)
             return check_because("float %td from the first row is written, of %u rows of %u",
-                                 memory + i - grid->floats, grid->rows, grid->columns);
+                                 grid->memory + i - grid->floats, grid->rows, grid->columns);
     }
     return true;
 }

@@ -400,21 +400,19 @@ static float dot(const float *a, const float *b, uint32_t C) {
     return sum_of(add(add(total[0], total[1]), add(total[2], total[3])));
 }
 
-/* Subtracts the mean, then what its rounding has left over: a row may lie far from zero. */
+/* Subtracts the mean, and later what its rounding has left over, since a row may lie far from
+ * zero. To the variance that rest would add its square, which is nothing. */
 static void layer_norm_row(float *row, uint32_t C, const float *gamma, const float *beta,
                            float epsilon) {
     vector mean = broadcast(sum_row(row, C) / (float)C), factor;
-    float rest, variance;
 
     for (uint32_t c = 0; c < C; c += LANES) {
         lanes some = first_lanes(C - c);
 
         store_some(row + c, some, sub(load_some(row + c, some), mean));
     }
-    rest = sum_row(row, C) / (float)C;
-    mean = broadcast(rest);
-    variance = dot(row, row, C) / (float)C - rest * rest;
-    factor = broadcast(1 / sqrtf((variance < 0 ? 0 : variance) + epsilon));
+    mean = broadcast(sum_row(row, C) / (float)C);
+    factor = broadcast(1 / sqrtf(dot(row, row, C) / (float)C + epsilon));
     for (uint32_t c = 0; c < C; c += LANES) {
         lanes some = first_lanes(C - c);
         vector normal = mul(sub(load_some(row + c, some), mean), factor);
