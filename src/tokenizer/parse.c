@@ -54,6 +54,7 @@ static int parse_template(struct parser *parser, json_t *processor);
 static int parse_template_piece(struct parser *parser, json_t *piece, json_t *special_tokens,
                                 bool *text_seen);
 
+#define MEMBERS(...) (const char *const[]){__VA_ARGS__, NULL}
 #define refuse(parser, ...) moult_fail((parser)->error, MOULT_ERROR_INVALID, __VA_ARGS__)
 
 struct moult_tokenizer *moult_tokenizer_parse(const char *json, size_t size,
@@ -148,9 +149,9 @@ static const char *type_of(json_t *object)
     return type == NULL ? "" : type;
 }
 
-/* Refuses members of `object` that are not in `known`, words with a space behind each. */
+/* Refuses members of `object` that are not in `known`, which ends with NULL. */
 static int check_members(struct parser *parser, json_t *object, const char *what,
-                         const char *known)
+                         const char *const *known)
 {
     const char *key;
     json_t *value;
@@ -158,13 +159,13 @@ static int check_members(struct parser *parser, json_t *object, const char *what
     if (!json_is_object(object))
         return refuse(parser, "The %s in tokenizer.json is not an object.", what);
     json_object_foreach(object, key, value) {
-        size_t size = strlen(key);
-        const char *at = known;
-        while (*at != '\0' && !(strncmp(at, key, size) == 0 && at[size] == ' '))
-            at += strcspn(at, " ") + 1;
-        if (*at == '\0')
-            return refuse(parser, "The %s in tokenizer.json has a member \"%s\", which is not "
-                          "understood.", what, quote(parser, key));
+        const char *const *at = known;
+        while (*at != NULL && strcmp(*at, key) != 0)
+            at++;
+        if (*at == NULL)
+            return refuse(parser,
+                          "The %s in tokenizer.json has a member \"%s\", which is not understood.",
+                          what, quote(parser, key));
     }
     return 0;
 }
@@ -207,8 +208,8 @@ static int parse_root(struct parser *parser, json_t *root)
     /* The model comes first: of a file that is of another kind, its type says most. */
     if (parse_model(parser, root) != 0 ||
         check_members(parser, root, "top level",
-                      "version truncation padding added_tokens normalizer pre_tokenizer "
-                      "post_processor decoder model ") != 0 ||
+                      MEMBERS("version", "truncation", "padding", "added_tokens", "normalizer",
+                              "pre_tokenizer", "post_processor", "decoder", "model")) != 0 ||
         parse_normalizer(parser, root) != 0 || parse_pre_tokenizer(parser, root) != 0 ||
         parse_added(parser, root) != 0 || parse_post_processor(parser, root) != 0)
         return -1;
@@ -230,8 +231,8 @@ static int parse_model(struct parser *parser, json_t *root)
         return refuse(parser, "The tokenizer's model is \"%s\"; only \"WordPiece\" is understood.",
                       quote(parser, type_of(model)));
     if (check_members(parser, model, "model",
-                      "type unk_token continuing_subword_prefix max_input_chars_per_word "
-                      "vocab ") != 0)
+                      MEMBERS("type", "unk_token", "continuing_subword_prefix",
+                              "max_input_chars_per_word", "vocab")) != 0)
         return -1;
     json_t *unknown = json_object_get(model, "unk_token");
     json_t *prefix = json_object_get(model, "continuing_subword_prefix");
@@ -334,8 +335,9 @@ static int parse_normalizer(struct parser *parser, json_t *root)
         if (strcmp(type_of(object), "BertNormalizer") != 0)
             return refuse(parser, "The tokenizer's normalizer is \"%s\"; only \"BertNormalizer\" "
                           "and none are understood.", quote(parser, type_of(object)));
-        if (check_members(parser, object, what, "type clean_text handle_chinese_chars "
-                          "strip_accents lowercase ") != 0 ||
+        if (check_members(parser, object, what,
+                          MEMBERS("type", "clean_text", "handle_chinese_chars", "strip_accents",
+                                  "lowercase")) != 0 ||
             read_flag(parser, object, what, "clean_text", &normalizer->clean_text) != 0 ||
             read_flag(parser, object, what, "handle_chinese_chars",
                       &normalizer->handle_chinese_chars) != 0 ||
@@ -358,7 +360,7 @@ static int parse_pre_tokenizer(struct parser *parser, json_t *root)
     if (strcmp(type_of(object), "BertPreTokenizer") != 0)
         return refuse(parser, "The tokenizer's pre-tokenizer is \"%s\"; only "
                       "\"BertPreTokenizer\" is understood.", quote(parser, type_of(object)));
-    return check_members(parser, object, "pre_tokenizer", "type ");
+    return check_members(parser, object, "pre-tokenizer", MEMBERS("type"));
 }
 
 static int parse_added(struct parser *parser, json_t *root)
@@ -407,8 +409,9 @@ static int parse_added_token(struct parser *parser, json_t *item, uint32_t *next
     static const char what[] = "added token";
     uint32_t expected;
 
-    if (check_members(parser, item, what, "id content special normalized single_word lstrip "
-                      "rstrip ") != 0 ||
+    if (check_members(parser, item, what,
+                      MEMBERS("id", "content", "special", "normalized", "single_word", "lstrip",
+                              "rstrip")) != 0 ||
         read_flag(parser, item, what, "special", &token->special) != 0 ||
         read_flag(parser, item, what, "normalized", &token->normalized) != 0 ||
         read_flag(parser, item, what, "single_word", &token->single_word) != 0 ||
@@ -540,7 +543,7 @@ static int parse_bert_processing(struct parser *parser, json_t *processor)
 {
     static const char *const keys[] = {"cls", "sep"};
 
-    if (check_members(parser, processor, "post_processor", "type cls sep ") != 0)
+    if (check_members(parser, processor, "post-processor", MEMBERS("type", "cls", "sep")) != 0)
         return -1;
     for (int n = 0; n < 2; n++) {
         json_t *pair = json_object_get(processor, keys[n]);
@@ -560,7 +563,8 @@ static int parse_template(struct parser *parser, json_t *processor)
     bool text_seen = false;
     size_t n;
 
-    if (check_members(parser, processor, "post_processor", "type single pair special_tokens ") != 0)
+    if (check_members(parser, processor, "post-processor",
+                      MEMBERS("type", "single", "pair", "special_tokens")) != 0)
         return -1;
     special_tokens = json_object_get(processor, "special_tokens");
     single = json_object_get(processor, "single");
