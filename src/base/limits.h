@@ -9,11 +9,12 @@
 
 /* HTTP. */
 #define MOULT_BODY_BYTES_MAX (16 * MOULT_MIB)      /* --max-body; 2,048 texts of 8 KB. */
-#define MOULT_BODY_BYTES_ON_LOOP (16 * MOULT_KIB)  /* Larger bodies are parsed off the loop: jansson does 72 MB/s. */
-#define MOULT_BODIES_BYTES_MAX (256 * MOULT_MIB)   /* All bodies in flight together: holds back reading. */
-#define MOULT_HEADER_BYTES_MAX (16 * MOULT_KIB)    /* Per connection; a GET /?q= carries its text here. */
+#define MOULT_BODY_BYTES_ON_LOOP (16 * MOULT_KIB)  /* Larger ones are parsed off the loop: jansson
+                                                      does 72 MB/s. */
+#define MOULT_BODIES_BYTES_MAX (256 * MOULT_MIB)   /* All in flight together: holds back reading. */
+#define MOULT_HEADER_BYTES_MAX (16 * MOULT_KIB)    /* Of a connection; GET /?q= has its text here. */
 #define MOULT_CONNECTIONS_MAX 10240
-#define MOULT_IDLE_SECONDS_MAX 75                  /* Longer than the usual proxies keep a connection. */
+#define MOULT_IDLE_SECONDS_MAX 75                  /* Longer than proxies usually keep one. */
 #define MOULT_URL_BYTES_MAX (12 * MOULT_KIB)
 
 /* JSON. */
@@ -35,7 +36,7 @@
 #define MOULT_LAYERS_MAX 128
 #define MOULT_TOKENS_PER_TEXT_MAX 32768
 #define MOULT_VOCABULARY_MAX (4 * 1024 * 1024)
-#define MOULT_VOCABULARY_TEXT_BYTES_MAX (32 * MOULT_MIB) /* All tokens end to end: bounds the trie. */
+#define MOULT_VOCABULARY_TEXT_BYTES_MAX (32 * MOULT_MIB) /* Tokens end to end: bounds the trie. */
 #define MOULT_TOKEN_BYTES_MAX 1024                 /* Bounds the work per byte of a text. */
 #define MOULT_ADDED_TOKENS_MAX 65536
 #define MOULT_SPECIAL_TOKENS_MAX 64                /* Around one text. */
