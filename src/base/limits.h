@@ -12,7 +12,7 @@
 #define MOULT_BODY_BYTES_ON_LOOP (16 * MOULT_KIB)  /* Larger ones are parsed off the loop: jansson
                                                       does 72 MB/s. */
 #define MOULT_BODIES_BYTES_MAX (256 * MOULT_MIB)   /* All in flight together: holds back reading. */
-#define MOULT_HEADER_BYTES_MAX (16 * MOULT_KIB)    /* Of a connection; GET /?q= has its text here. */
+#define MOULT_HEADER_BYTES_MAX (16 * MOULT_KIB)    /* A GET /?q= carries its text here. */
 #define MOULT_CONNECTIONS_MAX 10240
 #define MOULT_IDLE_SECONDS_MAX 75                  /* Longer than proxies usually keep one. */
 #define MOULT_URL_BYTES_MAX (12 * MOULT_KIB)
