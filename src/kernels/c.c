@@ -1,6 +1,6 @@
 /* The plain C level: the arithmetic that the others are tested against, and what runs on a
- * CPU that none of them fits. Loops run along outputs, so that a compiler can put neighbours
- * into the lanes of a register without touching the order of any sum.
+ * CPU that none of them fits. Loops run along outputs, so that neighbours can lie in the lanes
+ * of a register and the order of no sum is touched.
  *
  * exp and erf are taken in double and rounded once: the result then does not depend on
  * which libm, or which of its variants for this CPU, computed it. */
@@ -13,6 +13,8 @@ enum {
     PANEL = 8,      /* Outputs per panel. */
     ROWS = 4        /* Rows of a tile: 4 × 8 sums are 8 SSE registers of 16. */
 };
+
+typedef float four __attribute__((vector_size(16)));
 
 static float gelu(float x) {
     return (float)(0.5 * (double)x * erfc(-(double)x * 0.70710678118654752440));
@@ -32,36 +34,25 @@ static void finish_row(float *y, const float *sums, const float *bias, uint32_t 
     }
 }
 
-/* sums [PANEL] = x [K] times one panel [K][PANEL]. */
-static void multiply_row(float *restrict sums, const float *restrict x,
-                         const float *restrict panel, uint32_t K) {
-    memset(sums, 0, PANEL * sizeof(*sums));
-    for (size_t k = 0; k < K; k++) {
-        for (size_t j = 0; j < PANEL; j++)
-            sums[j] += x[k] * panel[k * PANEL + j];
-    }
-}
-
-/* The same for ROWS rows at once, which reads the panel once for all of them. */
-static void multiply_rows(float sums[restrict ROWS][PANEL], const float *restrict x,
-                          size_t x_stride, const float *restrict panel, uint32_t K) {
-    float s0[PANEL] = {0}, s1[PANEL] = {0}, s2[PANEL] = {0}, s3[PANEL] = {0};
+/* sums [rows][PANEL] = x [rows][K] times one panel [K][PANEL]. Left to themselves, compilers
+ * turn four k into lanes and shuffle; so outputs are named as lanes, which gcc and clang
+ * translate for any CPU. */
+static inline void multiply(const unsigned rows, float sums[ROWS][PANEL], const float *x,
+                            size_t x_stride, const float *panel, uint32_t K) {
+    four low[ROWS] = {{0}}, high[ROWS] = {{0}};
 
     for (size_t k = 0; k < K; k++) {
-        const float *w = panel + k * PANEL;
-        float x0 = x[k], x1 = x[x_stride + k], x2 = x[2 * x_stride + k], x3 = x[3 * x_stride + k];
+        const four *w = (const four *)(panel + k * PANEL);
 
-        for (size_t j = 0; j < PANEL; j++) {
-            s0[j] += x0 * w[j];
-            s1[j] += x1 * w[j];
-            s2[j] += x2 * w[j];
-            s3[j] += x3 * w[j];
+        for (unsigned i = 0; i < rows; i++) {
+            low[i] += x[i * x_stride + k] * w[0];
+            high[i] += x[i * x_stride + k] * w[1];
         }
     }
-    memcpy(sums[0], s0, sizeof(s0));
-    memcpy(sums[1], s1, sizeof(s1));
-    memcpy(sums[2], s2, sizeof(s2));
-    memcpy(sums[3], s3, sizeof(s3));
+    for (unsigned i = 0; i < rows; i++) {
+        memcpy(sums[i], &low[i], sizeof(four));
+        memcpy(sums[i] + 4, &high[i], sizeof(four));
+    }
 }
 
 static void linear(const struct moult_panels *w, const float *x, size_t x_stride, float *y,
@@ -78,9 +69,9 @@ static void linear(const struct moult_panels *w, const float *x, size_t x_stride
             uint32_t rows = T - t < ROWS ? 1 : ROWS;
 
             if (rows == ROWS)
-                multiply_rows(sums, x + t * x_stride, x_stride, panel, w->inputs);
+                multiply(ROWS, sums, x + t * x_stride, x_stride, panel, w->inputs);
             else
-                multiply_row(sums[0], x + t * x_stride, panel, w->inputs);
+                multiply(1, sums, x + t * x_stride, x_stride, panel, w->inputs);
             for (uint32_t i = 0; i < rows; i++)
                 finish_row(y + (t + i) * y_stride + column, sums[i], bias, columns, epilogue);
             t += rows;
