@@ -12,8 +12,7 @@
  * A strike is a death within 10 s of being ready, or before. The first restart comes at
  * once, later ones ever more slowly. Five strikes in a row cost the generation
  * its place, if there is a previous one (update.c). Deaths that a guilty job
- * explains are no strikes, unless it is all jobs: where nothing was answered since
- * the last guilty one, the model is to blame. */
+ * explains are no strikes: what a client sends must not decide which model serves. */
 #include "front/generation.h"
 
 #include <stdio.h>
@@ -159,7 +158,6 @@ static int start_run(struct moult_generation *generation, struct moult_error *er
     struct moult_process_order order = {folder, label, slots->threads};
     generation->restart_ns = 0;
     generation->ready = false;
-    generation->answered_count = 0;
     generation->process =
         moult_process_start(slots->loop, &order, &process_events, generation, error);
     free(folder);
@@ -315,8 +313,6 @@ static void on_answered(void *owner, struct moult_job *job) {
     moult_generation_hold(generation);   /* For the job, … */
     moult_generation_hold(generation);   /* … and for what follows. */
     stop_running(generation, job);
-    generation->answered_count++;
-    generation->answered_since_blame = true;
     job->generation = generation;
     job->outcome = MOULT_JOB_ANSWERED;
     job->done(job);
@@ -340,10 +336,7 @@ static bool is_guilty(const struct moult_generation *generation, const struct mo
 static void blame(struct moult_generation *generation, struct moult_job *job) {
     moult_log_warning("A request of %u texts ended the worker of %s while it ran alone; it fails.",
                       job->count, generation->label);
-    if (generation->answered_since_blame)
-        generation->strikes -= job->deaths < generation->strikes ? job->deaths
-                                                                 : generation->strikes;
-    generation->answered_since_blame = false;
+    generation->strikes -= job->deaths < generation->strikes ? job->deaths : generation->strikes;
     moult_generation_hold(generation);
     job->generation = generation;
     moult_slots_finish(job, MOULT_JOB_KILLED_WORKER);
@@ -510,9 +503,12 @@ static void hand_on_stragglers(struct moult_generation *generation) {
 }
 
 static void watch(struct moult_generation *generation, uint64_t now_ns) {
-    uint64_t most_ns = moult_fault_seconds("WATCHDOG", MOULT_WATCHDOG_SECONDS) * SECOND_NS;
-    if (moult_process_still_ns(generation->process, now_ns) >= most_ns)
-        moult_process_kill(generation->process, "Its worker made no progress for too long.");
+    unsigned seconds = moult_fault_seconds("WATCHDOG", MOULT_WATCHDOG_SECONDS);
+    char reason[80];
+    if (moult_process_still_ns(generation->process, now_ns) < seconds * SECOND_NS)
+        return;
+    snprintf(reason, sizeof reason, "Its worker stood still for %u seconds.", seconds);
+    moult_process_kill(generation->process, reason);
 }
 
 static void lower(uint64_t *due_ns, uint64_t ns) {

@@ -56,7 +56,6 @@ struct moult_generation {
     struct moult_process *process;    /* NULL between two runs. */
     bool ready;
     uint64_t ready_ns;
-    uint64_t answered_count;
 
     /* Jobs. */
     struct moult_queue queue;
@@ -67,7 +66,6 @@ struct moult_generation {
 
     /* Deaths, one after the other, each within 10 s of being ready or before. */
     unsigned strikes;
-    bool answered_since_blame;
 
     /* When to look again, on moult_clock_ns(); 0: never. */
     uint64_t restart_ns, drain_until_ns, warm_until_ns, kill_ns;
@@ -130,7 +128,8 @@ void moult_slots_free(struct moult_slots *slots);
 void moult_slot_cut_over(struct moult_slot *slot, struct moult_generation *candidate);
 /* Whether one more generation may be started; retires the oldest warm one where that helps. */
 bool moult_slot_make_room(struct moult_slot *slot);
-/* A ready generation of that revision which is warm or draining, or NULL. */
+/* A ready generation of that revision which is warm, or NULL. One that still drains
+ * may have a request that is stuck in it. */
 struct moult_generation *moult_slot_find_warm(const struct moult_slot *slot, const char *revision);
 void moult_slots_finish(struct moult_job *job, enum moult_job_outcome outcome);
 /* Sees to it that generations are looked at no later than then. */

@@ -156,9 +156,8 @@ bool moult_slot_make_room(struct moult_slot *slot) {
 struct moult_generation *moult_slot_find_warm(const struct moult_slot *slot, const char *revision) {
     for (unsigned i = slot->generation_count; i-- > 0;) {
         struct moult_generation *generation = slot->generations[i];
-        if ((generation->phase == MOULT_GENERATION_WARM ||
-             generation->phase == MOULT_GENERATION_DRAINING) &&
-            generation->ready && strcmp(generation->revision, revision) == 0)
+        if (generation->phase == MOULT_GENERATION_WARM && generation->ready &&
+            strcmp(generation->revision, revision) == 0)
             return generation;
     }
     return NULL;

@@ -693,7 +693,7 @@ static void judge_restored(struct moult_updates *updates, struct verification *v
         /* It has been replaced meanwhile. */
     } else if (verification->result != 0) {
         moult_log_error("%s does not serve: %s", slot->name, verification->error.message);
-        take_over(updates, slot, "The current model could not be restored.",
+        take_over(updates, slot, "the current model could not be restored.",
                   verification->error.message, updates->failed_event);
     } else {
         moult_log_warning("%s had the fingerprint %.8s, and has %.8s with this version of moult.",
@@ -724,8 +724,7 @@ static void take_over(struct moult_updates *updates, struct moult_slot *slot, co
         return;
     }
     struct update *update = make_update(updates, slot, NULL);
-    snprintf(update->note, sizeof update->note, "%s The previous model took over. %.300s", why,
-             reason);
+    snprintf(update->note, sizeof update->note, "Rolled back: %s %.300s", why, reason);
     listen_to(update, listener, updates->context);
     enqueue(updates, update);
 }
@@ -733,7 +732,7 @@ static void take_over(struct moult_updates *updates, struct moult_slot *slot, co
 static void on_keeps_dying(void *context, struct moult_generation *generation,
                            const char *reason) {
     char why[96];
-    snprintf(why, sizeof why, "Generation %llu kept losing its worker.",
+    snprintf(why, sizeof why, "generation %llu kept losing its worker.",
              (unsigned long long)generation->number);
     take_over(context, generation->slot, why, reason, NULL);
 }
