@@ -160,11 +160,11 @@ def test_a_burst_is_refused_in_part_and_told_when_to_come_again(serve, real_mode
     outcomes = []
 
     def ask(number):
-        with httpx.Client(timeout=60) as client:
-            body = {"inputs": [f"{number} " + "how big is london " * 40] * 4}
+        with httpx.Client(timeout=120) as client:
+            body = {"inputs": [f"{number} " + "how big is london " * 20] * 4}
             outcomes.append(client.post(f"http://127.0.0.1:{server.port}/embed", json=body))
 
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(40)]
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -184,12 +184,11 @@ def test_sigterm_answers_what_is_in_flight(serve, real_model):
     waiting, idle = raw.dial(server), raw.dial(server)
     idle.sendall(raw.get("/health"))
     assert "connection" not in raw.hear(idle).headers
-    texts = [f"{i} " + "how big is london " * 30 for i in range(200)]
+    texts = [f"{i} " + "how big is london " * 30 for i in range(24)]
     waiting.sendall(raw.post("/embed", json.dumps({"inputs": texts})))
-    time.sleep(0.1)
     server.process.terminate()
     answer = raw.hear(waiting)
-    assert answer.status == 200 and len(json.loads(answer.body)) == 200
+    assert answer.status == 200 and len(json.loads(answer.body)) == 24
     assert answer.headers["connection"].lower() == "close"
     assert raw.is_closed(waiting) and raw.is_closed(idle)
     assert server.wait() == 0
