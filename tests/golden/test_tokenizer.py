@@ -1,10 +1,12 @@
 """Ids are those of the tokenizers package, for the real model's tokenizer.json and for variants."""
 
+import hashlib
 import itertools
 import json
 import os
 import pathlib
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -282,7 +284,8 @@ def test_time_is_linear(real, program, spelled, tmp_path):
     one_word = [c * (10_000_000 // len(c.encode())) for c in ("x", "é", "각")]
     nothing = [c * (10_000_000 // len(c.encode())) for c in (" ", "\u0301", "\u200b", "\u3000")]
     many_words = [c * (10_000_000 // len(c.encode())) for c in ("x ", "中", "[MASK]", "[", ".")]
-    for texts, truncated, count in (one_word, False, 3), (nothing, False, 2), (many_words, True, 256):
+    cases = [(one_word, False, 3), (nothing, False, 2), (many_words, True, 256)]
+    for texts, truncated, count in cases:
         for mode in "head", "tail":
             answers = real.run(texts, mode, 256)
             assert [(cut, len(ids)) for cut, ids in answers] == [(truncated, count)] * len(texts)
@@ -298,3 +301,46 @@ def test_models(change, program, real_description, tmp_path):
     root["model"].update(change)
     pair = Pair(program, tmp_path, json.dumps(root))
     pair.check(texts_of.make_texts(3_000, seed=str(change)) + ["unable undo ununun", "a" * 500])
+
+
+def canonical_form(root):
+    """The bytes that docs/fingerprint.md describes, for a description with BertProcessing."""
+    def number(value, size=4):
+        return value.to_bytes(size, "little")
+
+    def string(text):
+        return number(len(text.encode())) + text.encode()
+
+    normalizer, model = root["normalizer"], root["model"]
+    tables = (ROOT / "src/tokenizer/unicode_tables.c").read_text(encoding="utf-8")
+    strip = normalizer["strip_accents"]
+    strip = normalizer["lowercase"] if strip is None else strip
+    parts = [b"moult wordpiece 1", re.search('"([0-9a-f]{64})"', tables)[1].encode(),
+             bytes([normalizer["clean_text"], normalizer["handle_chinese_chars"], strip,
+                    normalizer["lowercase"]]),
+             string(model["continuing_subword_prefix"]), number(model["vocab"][model["unk_token"]]),
+             number(model["max_input_chars_per_word"], 8), number(len(model["vocab"]))]
+    for token, n in sorted(model["vocab"].items(), key=lambda item: item[1]):
+        parts += [number(n), string(token)]
+    parts.append(number(len(root["added_tokens"])))
+    for token in sorted(root["added_tokens"], key=lambda token: token["id"]):
+        flags = sum(token[name] << n for n, name in enumerate(
+            ["single_word", "lstrip", "rstrip", "normalized"]))
+        parts += [number(token["id"]), number(flags, 1), string(token["content"])]
+    for name in "cls", "sep":
+        parts += [number(1), number(root["post_processor"][name][1])]
+    return b"".join(parts)
+
+
+def test_fingerprint_is_what_the_documentation_says(program, spelled, tmp_path):
+    root = json.loads(spelled)
+    size = len(root["model"]["vocab"])
+    root["added_tokens"][1]["rstrip"] = True
+    root["added_tokens"].insert(0, {
+        "id": size, "content": "né w", "special": False, "normalized": True, "single_word": True,
+        "lstrip": True, "rstrip": False})
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(root), encoding="utf-8")
+    done = subprocess.run([program, path, "fingerprint"], capture_output=True, text=True)
+    digest = hashlib.sha256(canonical_form(root)).hexdigest()
+    assert done.stdout.strip() == hashlib.sha256(digest.encode()).hexdigest()

@@ -5,7 +5,11 @@
  * Reads texts from standard input, each after its size (4 bytes, in the machine's
  * order), and writes for each 1 if it was truncated or 0, the number of ids, and
  * the ids, all as 4 bytes. A tokenizer that is refused is exit code 2 and a message
- * on standard error. */
+ * on standard error.
+ *
+ *   tokenize TOKENIZER.JSON fingerprint
+ *
+ * Writes the SHA-256 of what the tokenizer adds to a model's fingerprint. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,22 +57,34 @@ static int encode_all(const struct moult_tokenizer *tokenizer, bool tail, uint32
     return status;
 }
 
+static int print_fingerprint(const struct moult_tokenizer *tokenizer)
+{
+    struct moult_sha256 *hash = moult_sha256_open();
+    char hex[MOULT_SHA256_HEX];
+
+    moult_tokenizer_fingerprint(tokenizer, hash);
+    moult_sha256_close(hash, hex);
+    puts(hex);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct moult_error error = {0};
     char *json;
     size_t size;
 
-    if (argc != 4)
-        return fail("usage: tokenize TOKENIZER.JSON head|tail TOKENS_MAX");
+    if (argc != 4 && !(argc == 3 && strcmp(argv[2], "fingerprint") == 0))
+        return fail("usage: tokenize TOKENIZER.JSON head|tail TOKENS_MAX, or fingerprint");
     if (moult_file_read(AT_FDCWD, argv[1], MOULT_TOKENIZER_BYTES_MAX, &json, &size, &error) != 0)
         return fail(error.message);
     struct moult_tokenizer *tokenizer = moult_tokenizer_parse(json, size, &error);
     free(json);
     if (tokenizer == NULL)
         return fail(error.message);
-    int status = encode_all(tokenizer, strcmp(argv[2], "tail") == 0,
-                            (uint32_t)strtoul(argv[3], NULL, 10), &error);
+    int status = argc == 3 ? print_fingerprint(tokenizer)
+                           : encode_all(tokenizer, strcmp(argv[2], "tail") == 0,
+                                        (uint32_t)strtoul(argv[3], NULL, 10), &error);
     moult_tokenizer_free(tokenizer);
     return status != 0 ? fail(error.message) : 0;
 }
