@@ -10,15 +10,13 @@
 #include <unistd.h>
 
 #include "base/limits.h"
-#include "cli/worker.h"
+#include "cli/cli.h"
 #include "worker/worker.h"
-
-enum { EXIT_USAGE = 2 };
 
 static int refuse(void)
 {
     fputs("moult worker is started by moult serve, which gives it its descriptors.\n", stderr);
-    return EXIT_USAGE;
+    return MOULT_EXIT_USAGE;
 }
 
 /* A whole number from 0 to `max` at *text, which moves behind it. */
@@ -116,7 +114,7 @@ int moult_cli_worker(int argc, char **argv)
      * before has left this process to another parent. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (parent != 0 && (unsigned long)getppid() != parent)
-        return 1;
+        return MOULT_EXIT_FAILED;
     close_strays(&options);
     return moult_worker_main(&options);
 }

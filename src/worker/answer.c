@@ -11,6 +11,8 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 
+#define WARM_TOKENS 16
+
 /* Letters as in model.h: B sequences and T tokens of one pass, C dimensions. */
 struct moult_answerer {
     const struct moult_model *model;
@@ -285,8 +287,7 @@ void moult_answerer_warm(struct moult_answerer *answerer)
     struct moult_token_ids ids;
     if (encode(answerer, "warm", 4, answerer->tokens_max, &ids, NULL) != 0)
         return;
-    uint32_t length =
-        answerer->tokens_max < MOULT_PORTION_TOKENS ? answerer->tokens_max : MOULT_PORTION_TOKENS;
+    uint32_t length = answerer->tokens_max < WARM_TOKENS ? answerer->tokens_max : WARM_TOKENS;
     for (uint32_t i = 0; i < length; i++)
         answerer->ids[i] = ids.ids[i % ids.count];
     moult_encoder_run(answerer->encoder, answerer->ids, &length, 1, answerer->vectors);

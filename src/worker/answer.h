@@ -13,7 +13,8 @@ struct moult_answerer *moult_answerer_open(const struct moult_model *model,
                                            struct moult_batch *batch, struct moult_port *port);
 void moult_answerer_close(struct moult_answerer *answerer);
 
-/* A pass whose result nobody wants: afterwards all memory has been touched. */
+/* A short pass whose result nobody wants. The self-check has warmed the weights, at low
+ * priority; this is the thread's own part, and beside a server under load. */
 void moult_answerer_warm(struct moult_answerer *answerer);
 
 /* Writes the cells of all texts of the portion, or refuses their requests. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,43 +26,38 @@ void moult_process_settle(void)
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 }
 
-static int read_score(int *score)
-{
-    char text[16] = {0};
-    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t size = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    *score = (int)strtol(text, NULL, 10);
-    return size > 0 ? 0 : -1;
-}
-
-static int write_score(int score)
+static int write_score(int fd, int score)
 {
     char text[16];
     int size = snprintf(text, sizeof(text), "%d", score);
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t written = write(fd, text, (size_t)size);
-    close(fd);
-    return written == size ? 0 : -1;
+    return pwrite(fd, text, (size_t)size, 0) == size ? 0 : -1;
 }
 
-int moult_process_expose_begin(void)
+struct moult_exposure moult_process_expose(void)
 {
-    int before;
-    if (read_score(&before) != 0 || write_score(LOADING_OOM_SCORE) != 0)
-        return INT_MIN;   /* No /proc: nothing to take back either. */
-    return before;
+    char text[16] = "";
+    struct moult_exposure exposure = {.fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)};
+    if (exposure.fd < 0)
+        return exposure;
+    if (pread(exposure.fd, text, sizeof(text) - 1, 0) > 0) {
+        exposure.before = (int)strtol(text, NULL, 10);
+        if (write_score(exposure.fd, LOADING_OOM_SCORE) == 0)
+            return exposure;
+    }
+    close(exposure.fd);
+    exposure.fd = -1;
+    return exposure;
 }
 
-void moult_process_expose_end(int before)
+void moult_process_cover(struct moult_exposure *exposure)
 {
-    if (before != INT_MIN && write_score(before) != 0)
+    if (exposure->fd < 0)
+        return;
+    if (write_score(exposure->fd, exposure->before) != 0)
         moult_log_warning("The out-of-memory score stays at %d: %s.", LOADING_OOM_SCORE,
                           strerror(errno));
+    close(exposure->fd);
+    exposure->fd = -1;
 }
 
 void moult_thread_yield_always(void)

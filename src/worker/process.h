@@ -9,9 +9,14 @@
 void moult_process_settle(void);
 
 /* While a model loads beside one that serves, the worker offers itself first to
- * the out-of-memory killer. Returns what to hand to moult_process_expose_end(). */
-int moult_process_expose_begin(void);
-void moult_process_expose_end(int before);
+ * the out-of-memory killer. The file is opened at the beginning, not at the end:
+ * by then a process may have given up its file system. */
+struct moult_exposure {
+    int fd;       /* -1: this machine does not let us. */
+    int before;
+};
+struct moult_exposure moult_process_expose(void);
+void moult_process_cover(struct moult_exposure *exposure);
 
 /* The calling thread, and all that it starts, yield to everything that serves. There is
  * no way back: without privilege nobody raises a priority. */

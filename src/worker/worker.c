@@ -14,11 +14,13 @@
  * process exits with 1. */
 #include "worker/worker.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -30,6 +32,10 @@
 #include "worker/answer.h"
 #include "worker/batch.h"
 #include "worker/process.h"
+
+/* How often to look whether loading moves, and the CPU time between two looks that says so. */
+#define LOADING_LOOK_NS 200000000u
+#define LOADING_MOVES_NS 2000000u
 
 /* Where compute threads wait when they are warm. */
 enum gate { GATE_CLOSED, GATE_OPEN, GATE_NEVER };
@@ -163,20 +169,47 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), struct worker *
                       strerror(failure));
 }
 
+static uint64_t read_clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Waits for the loading thread. Beside a server under load it is slow, and between two
+ * reports of it (one large tensor, the self-check in plain C) more time may pass than
+ * the front's watchdog grants; so as long as it computes, that is the sign of life. */
+static void *join_loading(struct worker *worker, pthread_t thread)
+{
+    void *failed = NULL;
+    uint64_t cpu_ns = read_clock_ns(CLOCK_PROCESS_CPUTIME_ID), deadline_ns;
+    struct timespec deadline;
+    do {
+        uint64_t now_cpu_ns = read_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        if (now_cpu_ns - cpu_ns >= LOADING_MOVES_NS) {
+            moult_port_advance(worker->port);
+            cpu_ns = now_cpu_ns;
+        }
+        deadline_ns = read_clock_ns(CLOCK_REALTIME) + LOADING_LOOK_NS;
+        deadline.tv_sec = (time_t)(deadline_ns / 1000000000u);
+        deadline.tv_nsec = (long)(deadline_ns % 1000000000u);
+    } while (pthread_timedjoin_np(thread, &failed, &deadline) == ETIMEDOUT);
+    return failed;
+}
+
 static int load(struct worker *worker)
 {
     uint64_t begun_ns = moult_clock_ns();
-    int exposed = moult_process_expose_begin();
+    struct moult_exposure exposure = moult_process_expose();
     pthread_t thread;
-    void *failed = NULL;
     if (start_thread(&thread, loading_thread, worker) != 0)
         return -1;
-    pthread_join(thread, &failed);
+    void *failed = join_loading(worker, thread);
     moult_model_files_close(worker->files);
     worker->files = NULL;
     if (failed)
-        return -1;
-    moult_process_expose_end(exposed);
+        return -1;   /* The process is about to exit: no need to cover it. */
+    moult_process_cover(&exposure);
     moult_log_info("Loaded and checked %.8s (%s, %s) in %.0f ms.", worker->report.fingerprint,
                    worker->report.kernels, worker->report.precision,
                    (double)(moult_clock_ns() - begun_ns) / 1e6);
