@@ -118,6 +118,7 @@ struct moult_http {
 };
 
 static void run(struct moult_http *http);
+static void look_around(uv_timer_t *timer);
 
 /* ------------------------------------------------------------------ lists */
 
@@ -128,6 +129,8 @@ static void list_add(struct moult_http *http, struct moult_http_request *request
         http->requests->previous = request;
     http->requests = request;
     http->open_requests++;
+    if (!uv_is_active((uv_handle_t *)&http->look))
+        uv_timer_start(&http->look, look_around, MOULT_GONE_LOOK_MS, MOULT_GONE_LOOK_MS);
 }
 
 static void list_remove(struct moult_http *http, struct moult_http_request *request)
@@ -685,6 +688,8 @@ static void look_around(uv_timer_t *timer)
     struct moult_http *http = timer->data;
     uint64_t now_ns = moult_clock_ns();
     struct moult_http_request *next;
+    if (http->requests == NULL)
+        uv_timer_stop(timer);
     for (struct moult_http_request *request = http->requests; request != NULL; request = next) {
         next = request->next;
         if (request->state == HANDLED && request->response == NULL &&
@@ -745,7 +750,6 @@ static void open_handles(struct moult_http *http, int epoll_fd)
     http->poll.data = http->timer.data = http->look.data = http->prepare.data = http;
     http->handles_open = 4;
     uv_poll_start(&http->poll, UV_READABLE, on_poll);
-    uv_timer_start(&http->look, look_around, MOULT_GONE_LOOK_MS, MOULT_GONE_LOOK_MS);
     uv_prepare_start(&http->prepare, on_prepare);
 }
 
