@@ -57,6 +57,8 @@
  * SLOW_SECONDS, is cut: its body holds memory, and its answer lies in the worker's. */
 #define SLOW_BYTES_PER_SECOND (256 * MOULT_KIB)
 #define SLOW_SECONDS 30
+/* The start while draining: what runs containers kills 10 s after it has asked. */
+#define SLOW_SECONDS_DRAINING 5
 /* Answers up to this size are copied: one system call sends head and body, and
  * the worker has its memory back at once. */
 #define COPIED_ANSWER_BYTES (16 * MOULT_KIB)
@@ -162,8 +164,21 @@ static void held_remove_first(struct moult_http *http)
 
 static void set_deadline(struct moult_http_request *request, size_t bytes)
 {
-    uint64_t seconds = SLOW_SECONDS + bytes / SLOW_BYTES_PER_SECOND;
+    uint64_t seconds = request->http->draining ? SLOW_SECONDS_DRAINING : SLOW_SECONDS;
+    seconds += bytes / SLOW_BYTES_PER_SECOND;
     request->deadline_ns = moult_clock_ns() + seconds * 1000000000u;
+}
+
+/* Requests that the client still sends, or answers that it still takes, get less time. */
+static void shorten_deadline(struct moult_http_request *request)
+{
+    uint64_t deadline_ns = request->deadline_ns;
+    if (deadline_ns == 0)
+        return;
+    set_deadline(request, request->state == ANSWERED ? request->answer_size
+                                                     : request->body_capacity);
+    if (deadline_ns < request->deadline_ns)
+        request->deadline_ns = deadline_ns;
 }
 
 static bool bodies_have_room(const struct moult_http *http, size_t bytes)
@@ -683,6 +698,38 @@ void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *c
     request->gone_context = context;
 }
 
+/* libmicrohttpd notices by itself only that a client goes whose connection is idle.
+ * A sleeping connection it does not poll; and where the end came together with the
+ * last bytes of a part of a body, it has used up the one edge that epoll gives for
+ * both. Shutting the socket down makes another one. */
+static void look_at(struct moult_http_request *request, uint64_t now_ns)
+{
+    bool late = request->deadline_ns != 0 && now_ns > request->deadline_ns;
+    if (now_ns - request->begun_ns < MOULT_GONE_LOOK_MS * 1000000ull)
+        return;
+    switch (request->state) {
+    case HANDLED:
+        if (request->response == NULL && client_has_gone(request->fd))
+            let_go(request);
+        return;
+    case FRESH:
+    case READING:
+    case REFUSED:
+        late = late || client_has_gone(request->fd);
+        break;
+    case ANSWERED:
+        break;
+    case HELD:
+    case GONE:
+        return;
+    }
+    if (late) {
+        moult_log_debug("A connection was cut: its client has gone or is too slow.");
+        shutdown(request->fd, SHUT_RDWR);
+        request->deadline_ns = 0;
+    }
+}
+
 static void look_around(uv_timer_t *timer)
 {
     struct moult_http *http = timer->data;
@@ -692,15 +739,7 @@ static void look_around(uv_timer_t *timer)
         uv_timer_stop(timer);
     for (struct moult_http_request *request = http->requests; request != NULL; request = next) {
         next = request->next;
-        if (request->state == HANDLED && request->response == NULL &&
-            now_ns - request->begun_ns > MOULT_GONE_LOOK_MS * 1000000ull &&
-            client_has_gone(request->fd)) {
-            let_go(request);
-        } else if (request->deadline_ns != 0 && now_ns > request->deadline_ns) {
-            moult_log_debug("A client was cut off: it was too slow with its request or answer.");
-            shutdown(request->fd, SHUT_RDWR);
-            request->deadline_ns = 0;
-        }
+        look_at(request, now_ns);
     }
 }
 
@@ -804,6 +843,9 @@ void moult_http_drain(struct moult_http *http)
         MHD_run(http->daemon);
     http->draining = true;
     http->drain_grace_until_ns = moult_clock_ns() + DRAIN_GRACE_NS;
+    for (struct moult_http_request *request = http->requests; request != NULL;
+         request = request->next)
+        shorten_deadline(request);
     if (MHD_quiesce_daemon(http->daemon) != MHD_INVALID_SOCKET)
         close(http->listen_fd);
     http->run_due = true;

@@ -427,6 +427,20 @@ static void test_gone_client(void **state)
     wait_until(count_requests, 0);
 }
 
+/* The end of the connection comes in one edge with a part of the body. */
+static void test_gone_in_mid_body(void **state)
+{
+    (void)state;
+    char *text = long_request(34000, "");
+    for (unsigned i = 0; i < 50; i++) {
+        int fd = dial();
+        assert_int_equal(send(fd, text, 17000, MSG_NOSIGNAL), 17000);
+        close(fd);
+    }
+    free(text);
+    wait_until(count_requests, 0);
+}
+
 static void test_slow_reader(void **state)
 {
     (void)state;
@@ -592,6 +606,7 @@ int main(void)
         SERVED(test_long_chunked_body),
         SERVED(test_held_bodies),
         SERVED(test_gone_client),
+        SERVED(test_gone_in_mid_body),
         SERVED(test_slow_reader),
         SERVED(test_errors),
         SERVED(test_updates),
