@@ -308,9 +308,10 @@ def _(folder):
                   lambda dtype, shape, data: (dtype, shape[::-1], data))
 
 
-@breaks("wrong dimension", "hidden_size|embeddings.word_embeddings.weight|LayerNorm|dense|shape")
+@breaks("wrong dimension", "hidden_size|embeddings", "48", "32")
 def _(folder):
     change_json(folder / "config.json", hidden_size=48)
+    change_json(folder / "1_Pooling/config.json", word_embedding_dimension=48)
 
 
 @breaks("pooling of another dimension", "1_Pooling|word_embedding_dimension|dimension")
@@ -318,7 +319,7 @@ def _(folder):
     change_json(folder / "1_Pooling/config.json", word_embedding_dimension=48)
 
 
-@breaks("another vocabulary", "vocabulary|vocab")
+@breaks("another vocabulary", "tokenizer.json", "embeddings|vocabulary")
 def _(folder):
     write_json(folder / "tokenizer.json",
                tokenizer_json(VOCABULARY + [f"other{i}" for i in range(100)]))

@@ -93,7 +93,8 @@ def proportional_bytes(pid):
 class Server:
     """`moult serve MODELS… --data DATA OPTIONS…` on a free port."""
 
-    def __init__(self, data, *models, options=(), binary=None, environment=None, before=None):
+    def __init__(self, data, *models, options=(), binary=None, environment=None, before=None,
+                 log=None):
         self.data = pathlib.Path(data)
         self.models = [str(model) for model in models]
         self.options = [str(option) for option in options]
@@ -101,7 +102,7 @@ class Server:
         self.environment = dict(os.environ, **(environment or {}))
         self.before = before          # Runs in the child before it becomes the server.
         self.port = free_port()
-        self.log_path = self.data.parent / (self.data.name + ".log")
+        self.log_path = log or self.data.parent / (self.data.name + ".log")
         self.process = None
 
     # ---- Life ----
