@@ -17,8 +17,10 @@
 #include "front/keeper.h"
 #include "front/slot.h"
 
-/* How long a shutdown waits for requests that were admitted. */
-#define PATIENCE_NS (60ull * 1000000000)
+/* How long a shutdown waits for admitted requests before it fails them, and then
+ * for their answers to leave: Kubernetes kills what is there after 30 s. */
+#define PATIENCE_NS (24ull * 1000000000)
+#define FAREWELL_NS (2ull * 1000000000)
 #define LOOK_MS 10
 /* Connections, and what workers, their channels and libraries need. */
 #define FILES_WANTED (MOULT_CONNECTIONS_MAX + 1024)
@@ -249,11 +251,12 @@ static bool is_retired(struct front *front) {
 static void on_look(uv_timer_t *timer) {
     struct front *front = timer->data;
     if (front->stage == ANSWERING) {
-        if (front->http != NULL && moult_http_open_requests(front->http) > 0) {
-            if (moult_clock_ns() >= front->patience_until_ns)
-                moult_slots_stop(front->server.slots, true);
+        uint64_t now_ns = moult_clock_ns();
+        bool open = front->http != NULL && moult_http_open_requests(front->http) > 0;
+        if (open && now_ns >= front->patience_until_ns)
+            moult_slots_stop(front->server.slots, true);
+        if (open && now_ns < front->patience_until_ns + FAREWELL_NS)
             return;
-        }
         front->stage = RETIRING;
         if (front->server.slots != NULL)
             moult_slots_stop(front->server.slots, false);

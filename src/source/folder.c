@@ -58,19 +58,20 @@ int moult_install_from_folder(const char *folder, const char *data_folder,
                               const struct moult_install_progress *progress,
                               struct moult_installed *installed, struct moult_error *error) {
     struct install *state = moult_allocate(1, sizeof *state);
+    struct moult_error unwanted;
     char *models_folder = moult_format("%s/models", data_folder);
     int result = -1;
     *installed = (struct moult_installed){.was_there = false};
     state->folder = folder;
     state->models_folder = models_folder;
     state->progress = progress;
-    state->error = error;
+    state->error = error != NULL ? error : &unwanted;   /* Its code is looked at. */
     state->incoming_fd = state->models_fd = -1;
     snprintf(state->incoming, sizeof state->incoming, INCOMING "%d", (int)getpid());
     state->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (state->folder_fd < 0)
-        moult_fail_errno(error, "The folder %s cannot be opened", folder);
-    else if (moult_folder_make(models_folder, error) == 0)
+        moult_fail_errno(state->error, "The folder %s cannot be opened", folder);
+    else if (moult_folder_make(models_folder, state->error) == 0)
         state->models_fd = open(models_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (state->models_fd >= 0) {
         state->chunk = moult_allocate(CHUNK_BYTES, 1);

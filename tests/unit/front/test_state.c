@@ -1,0 +1,283 @@
+/* The state: as a document, and as it is kept on disk. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "front/keeper.h"
+#include "front/state.h"
+
+#define DIGEST_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define DIGEST_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+static struct moult_state_model model(uint64_t generation, const char *digest) {
+    struct moult_state_model model = {.generation = generation, .since = 1700000000};
+    strcpy(model.revision, digest);
+    strcpy(model.fingerprint, digest);
+    return model;
+}
+
+static void is_read_as_it_was_written(void **unused) {
+    (void)unused;
+    struct moult_state state, again;
+    size_t size, size_again;
+    moult_state_init(&state);
+    struct moult_state_slot *slot = moult_state_add(&state, "minilm", "/models/\"a\"\n");
+    moult_state_add(&state, "other", "");
+    slot->next_generation = 9;
+    slot->current = model(8, DIGEST_A);
+    slot->previous = model(7, DIGEST_B);
+    moult_state_refuse(slot, DIGEST_B);
+    moult_state_note(slot, 5, 8, MOULT_UPDATE_LIVE, "Rolled \"back\".", 1700000000);
+    moult_state_note(slot, 6, 0, MOULT_UPDATE_CANCELLED, "", 1700000001);
+    char *bytes = moult_state_format(&state, &size);
+    moult_state_init(&again);
+    assert_int_equal(moult_state_parse(&again, bytes, size, NULL), 0);
+    char *bytes_again = moult_state_format(&again, &size_again);
+    assert_string_equal(bytes, bytes_again);
+    slot = moult_state_find(&again, "minilm");
+    assert_string_equal(slot->source, "/models/\"a\"\n");
+    assert_int_equal(slot->previous.generation, 7);
+    assert_true(moult_state_refused(slot, DIGEST_B));
+    assert_false(moult_state_refused(slot, DIGEST_A));
+    assert_int_equal(moult_state_last_id(&again), 6);
+    assert_int_equal(moult_state_find(&again, "other")->current.generation, 0);
+    free(bytes);
+    free(bytes_again);
+    moult_state_release(&state);
+    moult_state_release(&again);
+}
+
+static void history_and_refusals_have_an_end(void **unused) {
+    (void)unused;
+    struct moult_state state;
+    moult_state_init(&state);
+    struct moult_state_slot *slot = moult_state_add(&state, "a", "/a");
+    for (uint64_t id = 1; id <= MOULT_HISTORY_MAX + 7; id++)
+        moult_state_note(slot, id, id, MOULT_UPDATE_LIVE, "", id);
+    assert_int_equal(slot->history_count, MOULT_HISTORY_MAX);
+    assert_int_equal(slot->history[0].id, 8);
+    for (unsigned i = 0; i < MOULT_STATE_REFUSED_MAX + 3; i++) {
+        char digest[MOULT_SHA256_HEX];
+        moult_sha256_of(&i, sizeof i, digest);
+        moult_state_refuse(slot, digest);
+        moult_state_refuse(slot, digest);   /* Once is enough. */
+    }
+    assert_int_equal(slot->refused_count, MOULT_STATE_REFUSED_MAX);
+    moult_state_forgive(slot, slot->refused[0]);
+    assert_int_equal(slot->refused_count, MOULT_STATE_REFUSED_MAX - 1);
+    moult_state_release(&state);
+}
+
+static void there_are_so_many_slots(void **unused) {
+    (void)unused;
+    struct moult_state state;
+    char name[16];
+    moult_state_init(&state);
+    for (unsigned i = 0; i < MOULT_SLOTS_MAX; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        assert_non_null(moult_state_add(&state, name, "/s"));
+    }
+    assert_null(moult_state_add(&state, "one-more", "/s"));
+    moult_state_release(&state);
+}
+
+static void refuse(const char *text, const char *part) {
+    struct moult_state state;
+    struct moult_error error = {0};
+    moult_state_init(&state);
+    if (moult_state_parse(&state, text, strlen(text), &error) == 0)
+        fail_msg("taken: %s", text);
+    if (strstr(error.message, part) == NULL)
+        fail_msg("\"%s\" does not say %s", error.message, part);
+    moult_state_release(&state);
+}
+
+#define SLOT(name, next, current, more)                                                            \
+    "{\"version\":1,\"slots\":[{\"name\":" name ",\"source\":\"/m\",\"next_generation\":" next     \
+    ",\"current\":" current ",\"previous\":null,\"refused\":[]," more "}]}"
+#define MODEL(generation, digest)                                                                  \
+    "{\"generation\":" generation ",\"since\":1,\"revision\":\"" digest "\",\"fingerprint\":\""    \
+    DIGEST_A "\"}"
+
+static void what_is_no_state_is_refused(void **unused) {
+    (void)unused;
+    refuse("", "empty");
+    refuse("[]", "object");
+    refuse("{}", "version");
+    refuse("{\"version\":2,\"slots\":[]}", "version 2");
+    refuse("{\"version\":1}", "slots");
+    refuse("{\"version\":1,\"slots\":[7]}", "name");
+    refuse(SLOT("\"a/b\"", "1", "null", "\"history\":[]"), "name");
+    refuse(SLOT("\"\"", "1", "null", "\"history\":[]"), "name");
+    refuse(SLOT("\"a\"", "-1", "null", "\"history\":[]"), "next_generation");
+    refuse(SLOT("\"a\"", "1", "7", "\"history\":[]"), "current");
+    refuse(SLOT("\"a\"", "2", MODEL("1", "abc"), "\"history\":[]"), "revision");
+    refuse(SLOT("\"a\"", "2", MODEL("0", DIGEST_A), "\"history\":[]"), "generation");
+    /* A number that has been given away already must not be given again. */
+    refuse(SLOT("\"a\"", "3", MODEL("3", DIGEST_A), "\"history\":[]"), "next_generation");
+    refuse(SLOT("\"a\"", "1", "null", "\"history\":[{}]"), "history");
+    refuse(SLOT("\"a\"", "1", "null",
+                "\"history\":[{\"id\":1,\"generation\":1,\"at\":1,\"reason\":\"\","
+                "\"result\":\"running\"}]"),
+           "result");
+    refuse(SLOT("\"a\"", "1", "null", "\"history\":0"), "history");
+}
+
+/* On disk. */
+
+struct folder {
+    char root[64];
+    char *data;
+    uv_loop_t loop;
+};
+
+static int make_folder(void **state) {
+    struct folder *folder = moult_allocate(1, sizeof *folder);
+    strcpy(folder->root, "/tmp/moult-state-XXXXXX");
+    assert_non_null(mkdtemp(folder->root));
+    folder->data = moult_format("%s/data", folder->root);
+    uv_loop_init(&folder->loop);
+    *state = folder;
+    return 0;
+}
+
+static int remove_folder(void **state) {
+    struct folder *folder = *state;
+    assert_int_equal(uv_loop_close(&folder->loop), 0);
+    assert_int_equal(moult_folder_remove(AT_FDCWD, folder->root, NULL), 0);
+    free(folder->data);
+    free(folder);
+    return 0;
+}
+
+static unsigned told, told_failed;
+
+static void on_saved(void *context, uint64_t tag, const struct moult_error *error) {
+    struct folder *folder = context;
+    told++;
+    told_failed += error != NULL;
+    if (error != NULL)
+        return;
+    /* What was asked for is there at this moment. */
+    char *path = moult_format("%s/state.json", folder->data);
+    char *bytes;
+    size_t size;
+    struct moult_state state;
+    assert_int_equal(moult_file_read(AT_FDCWD, path, MOULT_STATE_BYTES_MAX, &bytes, &size, NULL),
+                     0);
+    moult_state_init(&state);
+    assert_int_equal(moult_state_parse(&state, bytes, size, NULL), 0);
+    assert_true(moult_state_find(&state, "a")->next_generation >= tag);
+    moult_state_release(&state);
+    free(bytes);
+    free(path);
+}
+
+static void saves_in_order_and_tells_when_it_is_durable(void **unused) {
+    struct folder *folder = *unused;
+    struct moult_keeper *keeper = moult_keeper_open(&folder->loop, folder->data, NULL);
+    assert_non_null(keeper);
+    struct moult_state_slot *slot = moult_state_add(moult_keeper_state(keeper), "a", "/a");
+    told = told_failed = 0;
+    for (uint64_t i = 1; i <= 100; i++) {
+        slot->next_generation = i;
+        moult_keeper_save(keeper, on_saved, folder, i);
+    }
+    assert_int_equal(told, 0);
+    uv_run(&folder->loop, UV_RUN_DEFAULT);
+    assert_int_equal(told, 100);
+    assert_int_equal(told_failed, 0);
+    moult_keeper_close(keeper);
+    keeper = moult_keeper_open(&folder->loop, folder->data, NULL);
+    assert_int_equal(moult_state_find(moult_keeper_state(keeper), "a")->next_generation, 100);
+    moult_keeper_close(keeper);
+}
+
+static void a_save_that_fails_says_so(void **unused) {
+    struct folder *folder = *unused;
+    struct moult_keeper *keeper = moult_keeper_open(&folder->loop, folder->data, NULL);
+    char *in_the_way = moult_format("%s/state.json.new/x", folder->data);
+    assert_int_equal(moult_folder_make(in_the_way, NULL), 0);
+    moult_state_add(moult_keeper_state(keeper), "a", "/a");
+    told = told_failed = 0;
+    moult_keeper_save(keeper, on_saved, folder, 1);
+    uv_run(&folder->loop, UV_RUN_DEFAULT);
+    assert_int_equal(told, 1);
+    assert_int_equal(told_failed, 1);
+    assert_true(moult_keeper_quiet(keeper));
+    moult_keeper_close(keeper);
+    free(in_the_way);
+}
+
+static void the_folder_is_for_one_server(void **unused) {
+    struct folder *folder = *unused;
+    struct moult_error error;
+    struct moult_keeper *keeper = moult_keeper_open(&folder->loop, folder->data, NULL);
+    assert_non_null(keeper);
+    assert_null(moult_keeper_open(&folder->loop, folder->data, &error));
+    assert_int_equal(error.code, MOULT_ERROR_UNAVAILABLE);
+    assert_non_null(strstr(error.message, "Another moult"));
+    moult_keeper_close(keeper);
+    keeper = moult_keeper_open(&folder->loop, folder->data, &error);
+    assert_non_null(keeper);
+    moult_keeper_close(keeper);
+}
+
+static void a_damaged_state_is_not_taken_for_an_empty_one(void **unused) {
+    struct folder *folder = *unused;
+    struct moult_error error;
+    assert_int_equal(moult_folder_make(folder->data, NULL), 0);
+    char *path = moult_format("%s/state.json", folder->data);
+    FILE *file = fopen(path, "w");
+    fputs("{\"version\": 1, \"slo", file);
+    fclose(file);
+    assert_null(moult_keeper_open(&folder->loop, folder->data, &error));
+    assert_non_null(strstr(error.message, "state.json cannot be used"));
+    free(path);
+}
+
+static void names_of_slots(void **unused) {
+    (void)unused;
+    char longest[MOULT_MODEL_NAME_BYTES_MAX + 2];
+    memset(longest, 'a', sizeof longest);
+    longest[MOULT_MODEL_NAME_BYTES_MAX] = '\0';
+    assert_true(moult_slot_name_valid("all-MiniLM-L6-v2"));
+    assert_true(moult_slot_name_valid("a.b_c"));
+    assert_true(moult_slot_name_valid(longest));
+    longest[MOULT_MODEL_NAME_BYTES_MAX] = 'a';
+    longest[MOULT_MODEL_NAME_BYTES_MAX + 1] = '\0';
+    assert_false(moult_slot_name_valid(longest));
+    assert_false(moult_slot_name_valid(""));
+    assert_false(moult_slot_name_valid("a@b"));
+    assert_false(moult_slot_name_valid("a:b"));
+    assert_false(moult_slot_name_valid("a b"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(is_read_as_it_was_written),
+        cmocka_unit_test(history_and_refusals_have_an_end),
+        cmocka_unit_test(there_are_so_many_slots),
+        cmocka_unit_test(what_is_no_state_is_refused),
+        cmocka_unit_test(names_of_slots),
+        cmocka_unit_test_setup_teardown(saves_in_order_and_tells_when_it_is_durable, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(a_save_that_fails_says_so, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(the_folder_is_for_one_server, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_damaged_state_is_not_taken_for_an_empty_one, make_folder,
+                                        remove_folder),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
