@@ -16,7 +16,8 @@
 
 void moult_client_options(struct moult_client *client, struct moult_option *options) {
     options[0] = (struct moult_option){"--url", "URL", "http://127.0.0.1:8080",
-                                       "where the server is", MOULT_OPTION_TEXT, &client->url, 0, 0};
+                                       "where the server is",
+                                       MOULT_OPTION_TEXT, &client->url, 0, 0};
     options[1] = (struct moult_option){"--api-key-file", "FILE", NULL,
                                        "a file with the key that the server wants",
                                        MOULT_OPTION_TEXT, &client->api_key_file, 0, 0};
@@ -118,7 +119,8 @@ static const char *text_in(const json_t *object, const char *key) {
 
 static int print_refusal(const json_t *answer, long status) {
     const json_t *error = json_object_get(answer, "error");
-    const char *message = json_is_object(error) ? text_in(error, "message") : text_in(answer, "error");
+    const char *message =
+        json_is_object(error) ? text_in(error, "message") : text_in(answer, "error");
     if (message[0] != '\0')
         fprintf(stderr, "moult: %s\n", message);
     else

@@ -153,7 +153,8 @@ static int take_presets(const struct moult_command_line *line) {
 /* Arguments. */
 
 static void print_help(const struct moult_command_line *line) {
-    printf("usage: %s\n\n%s\n\nOptions, each also as an environment variable (--a-b: MOULT_A_B):\n\n",
+    printf("usage: %s\n\n%s\n\n"
+           "Options, each also as an environment variable (--a-b: MOULT_A_B):\n\n",
            line->usage, line->purpose);
     for (unsigned i = 0; i < line->option_count; i++) {
         const struct moult_option *option = &line->options[i];

@@ -17,8 +17,8 @@ int moult_cli_rollback(int argc, char **argv) {
     const struct moult_command_line line = {
         .usage = "moult rollback [OPTION …]",
         .purpose = "Lets a running server go back to the model before, under a new generation\n"
-                   "number: from its worker, if that is still warm, or from its installed files. A\n"
-                   "second rollback returns.",
+                   "number: from its worker, if that is still warm, or from its installed files.\n"
+                   "A second rollback returns.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 0,

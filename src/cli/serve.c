@@ -78,9 +78,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
     };
     const struct moult_command_line line = {
         .usage = "moult serve [OPTION …] [MODEL …]",
-        .purpose = "Serves models over HTTP. MODEL is a folder in sentence-transformers layout, or\n"
-                   "NAME=FOLDER to serve it under another name than its last component. With no\n"
-                   "MODEL, what the data folder served last is served again.",
+        .purpose = "Serves models over HTTP. MODEL is a folder in sentence-transformers layout,\n"
+                   "or NAME=FOLDER to serve it under another name than its last component. With\n"
+                   "no MODEL, what the data folder served last is served again.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = MOULT_SLOTS_MAX,

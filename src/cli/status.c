@@ -60,8 +60,8 @@ static int print_status(const struct moult_client *client, bool as_json) {
         putchar('\n');
     } else if (exit_code != MOULT_EXIT_OK) {
         const char *message = text_in(json_object_get(answer, "error"), "message");
-        fprintf(stderr, "moult: %s\n", message[0] != '\0' ? message
-                                                           : "The server does not say what it serves.");
+        fprintf(stderr, "moult: %s\n",
+                message[0] != '\0' ? message : "The server does not say what it serves.");
     }
     for (size_t i = 0; !as_json && i < json_array_size(slots); i++)
         print_slot(json_array_get(slots, i));

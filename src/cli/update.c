@@ -32,9 +32,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
     const struct moult_command_line line = {
         .usage = "moult update [OPTION …] [MODEL]",
         .purpose = "Lets a running server take a newer model over, without a failed request.\n"
-                   "Without MODEL the served model's own source is read anew; MODEL is a folder that\n"
-                   "the server was allowed to take with --allow-model-from. Exits with 1 when the\n"
-                   "model is refused; then the one that serves goes on.",
+                   "Without MODEL the served model's own source is read anew; MODEL is a folder\n"
+                   "that the server was allowed to take with --allow-model-from. Exits with 1\n"
+                   "when the model is refused; then the one that serves goes on.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 1,

@@ -418,7 +418,8 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
     } else if (is_needed(generation)) {
         restart(generation, end->reason);
     } else {
-        moult_log_info("Generation %llu of %s has ended%s%s", (unsigned long long)generation->number,
+        moult_log_info("Generation %llu of %s has ended%s%s",
+                       (unsigned long long)generation->number,
                        slot->name, end->asked ? "." : ": ", end->asked ? "" : end->reason);
         leave(generation);
     }
@@ -468,7 +469,8 @@ static void settle(struct moult_generation *generation) {
 
 void moult_generation_drain(struct moult_generation *generation) {
     generation->phase = MOULT_GENERATION_DRAINING;
-    generation->drain_until_ns = set_alarm(generation, moult_fault_seconds("STRAGGLER", MOULT_STRAGGLER_SECONDS));
+    generation->drain_until_ns =
+        set_alarm(generation, moult_fault_seconds("STRAGGLER", MOULT_STRAGGLER_SECONDS));
     settle(generation);
 }
 

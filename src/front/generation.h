@@ -18,7 +18,8 @@ const char *moult_generation_fingerprint(const struct moult_generation *generati
 const char *moult_generation_revision(const struct moult_generation *generation);
 /* "name@fp8", owned by the generation. */
 const char *moult_generation_label(const struct moult_generation *generation);
-const struct moult_worker_report *moult_generation_report(const struct moult_generation *generation);
+const struct moult_worker_report *
+moult_generation_report(const struct moult_generation *generation);
 /* Seconds since the epoch when it first became ready. */
 uint64_t moult_generation_ready_at(const struct moult_generation *generation);
 

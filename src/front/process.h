@@ -21,7 +21,7 @@ struct moult_process_order {
 };
 
 struct moult_process_end {
-    bool killed_from_outside;   /* SIGKILL, and the front did not send it: a person, or no memory. */
+    bool killed_from_outside;   /* SIGKILL, not by the front: a person, or no memory. */
     bool asked;                 /* It was asked to exit, and did. */
     char reason[600];           /* A finished sentence. */
 };

@@ -14,7 +14,7 @@ struct moult_server {
     const struct moult_serve_options *options;
     struct moult_slots *slots;
     struct moult_updates *updates;
-    bool stopping;                   /* SIGTERM came: admitted requests are answered, new ones not taken. */
+    bool stopping;                   /* SIGTERM came: what was admitted is answered, no more. */
     uint64_t started_at;             /* Seconds since the epoch. */
 };
 

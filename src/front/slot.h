@@ -76,7 +76,7 @@ struct moult_slot {
     char *name;
     char *source;
     struct moult_generation *current;
-    struct moult_generation **generations;   /* [generation_count], all that are not gone, newest last. */
+    struct moult_generation **generations;   /* [generation_count], not gone, newest last. */
     unsigned generation_count;
     struct moult_queue queue;
 };

@@ -44,7 +44,8 @@ unsigned moult_slots_count(const struct moult_slots *slots);
 struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned index);
 const char *moult_slot_name(const struct moult_slot *slot);
 const char *moult_slot_source(const struct moult_slot *slot);
-struct moult_generation *moult_slot_current(const struct moult_slot *slot);   /* NULL before the first. */
+/* NULL before the first. */
+struct moult_generation *moult_slot_current(const struct moult_slot *slot);
 /* Every generation of the slot that can be called by name@fp8 now, newest first. */
 struct moult_generation *moult_slot_generation_at(const struct moult_slot *slot, unsigned index);
 /* Seconds since the epoch when a warm generation retires; 0 where it does not. */

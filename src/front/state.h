@@ -7,7 +7,8 @@
  *                    "since": seconds since the epoch},
  *        "previous": the same, or null,
  *        "refused": [revision, …],
- *        "history": [{"id": 12, "generation": 7, "result": "live", "reason": "", "at": seconds}, …]}]} */
+ *        "history": [{"id": 12, "generation": 7, "result": "live", "reason": "", "at": seconds},
+ *                    …]}]} */
 #ifndef MOULT_FRONT_STATE_H
 #define MOULT_FRONT_STATE_H
 

@@ -94,7 +94,7 @@ struct moult_updates {
     unsigned fetches, verifications;     /* Under way, wanted or not. */
     struct moult_sweep *sweep;           /* Clears revisions away; NULL: not just now. */
     bool sweep_wanted;
-    uv_timer_t kick;                     /* Tells listeners and begins what is queued, from the loop. */
+    uv_timer_t kick;                     /* Tells listeners, begins what is queued. */
     struct update *ended;
     bool serving[MOULT_SLOTS_MAX];
     struct update *running[MOULT_SLOTS_MAX], *next[MOULT_SLOTS_MAX];

@@ -24,7 +24,7 @@ struct moult_update_order {
     struct moult_slot *slot;
     const char *model;        /* A place to take it from, or NULL: the slot's source, read anew. */
     bool rollback;            /* The previous model again; `model` is NULL then. */
-    bool force;               /* Even where the revision is the one that serves, or was refused before. */
+    bool force;               /* Even a revision that serves already, or was refused before. */
     bool reject_if_busy;
 };
 

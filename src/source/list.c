@@ -89,7 +89,8 @@ static int add_file(struct reading *reading, const char *prefix, const char *nam
     }
     if (fstatat(reading->folder_fd, path, &status, 0) != 0) {
         if (needed || (errno != ENOENT && errno != ENOTDIR))
-            result = moult_fail_errno(reading->error, "%s/%s cannot be read", reading->folder, path);
+            result =
+                moult_fail_errno(reading->error, "%s/%s cannot be read", reading->folder, path);
     } else if (!S_ISREG(status.st_mode)) {
         result = moult_fail(reading->error, MOULT_ERROR_INVALID, "%s/%s is not a regular file.",
                             reading->folder, path);

@@ -37,6 +37,7 @@ int moult_install_from_folder(const char *folder, const char *data_folder,
 void moult_install_leftovers_remove(const char *models_folder);
 
 /* Reads every file of an installed revision again and compares it with revision.json. */
-int moult_installed_verify(const char *data_folder, const char *revision, struct moult_error *error);
+int moult_installed_verify(const char *data_folder, const char *revision,
+                           struct moult_error *error);
 
 #endif

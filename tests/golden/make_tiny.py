@@ -97,7 +97,7 @@ def make_cls():
 
 
 def make_max():
-    """Release 6's layout: max, normalised, f16, names with "bert.", a default prompt, heads of 16."""
+    """Release 6's layout: max, normalised, f16, names with "bert.", default prompt, heads of 16."""
     folder = fresh("tiny-max")
     write_model(folder, 2, torch.float16, masked=True, hidden_size=32, num_attention_heads=2,
                 num_hidden_layers=2, intermediate_size=45, max_position_embeddings=40)

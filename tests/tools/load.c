@@ -801,7 +801,8 @@ static void read_options(int argc, char **argv)
         {"port", 1, 0, 'p'}, {"texts", 1, 0, 't'}, {"expect", 1, 0, 'e'},
         {"connections", 1, 0, 'c'}, {"texts-max", 1, 0, 'x'}, {"seconds", 1, 0, 's'},
         {"requests", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"dialects", 1, 0, 'd'},
-        {"model", 1, 0, 'm'}, {"key", 1, 0, 'k'}, {"allow", 1, 0, 'a'}, {"timeout", 1, 0, 'o'}, {"backoff", 1, 0, 'b'},
+        {"model", 1, 0, 'm'}, {"key", 1, 0, 'k'}, {"allow", 1, 0, 'a'}, {"timeout", 1, 0, 'o'},
+        {"backoff", 1, 0, 'b'},
         {"until-refused", 0, 0, 'u'}, {"samples", 1, 0, 'l'}, {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
 
     options.host = "127.0.0.1";

@@ -161,8 +161,9 @@ static void assert_file_refused(const void *bytes, size_t count, size_t size, co
 }
 
 static void files_are_read_within_their_size(void **state) {
-    static const char good[] = "\x39\0\0\0\0\0\0\0"
-                               "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}    ";
+    static const char good[] =
+        "\x39\0\0\0\0\0\0\0"
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}    ";
     struct moult_safetensors contents;
     struct moult_error error = {0};
     int fd = make_file(good, 8 + 0x39, 8 + 0x39 + 8);
