@@ -12,21 +12,18 @@
 
 #define CAPACITY_AT_FIRST 256ul
 
-void moult_buffer_init(struct moult_buffer *buffer, size_t size_max)
-{
+void moult_buffer_init(struct moult_buffer *buffer, size_t size_max) {
     MOULT_REQUIRE(size_max < SIZE_MAX / 2);
     *buffer = (struct moult_buffer){.size_max = size_max};
 }
 
-void moult_buffer_release(struct moult_buffer *buffer)
-{
+void moult_buffer_release(struct moult_buffer *buffer) {
     free(buffer->bytes);
     moult_buffer_init(buffer, buffer->size_max);
 }
 
 /* Makes room for `size` more bytes and a NUL, or marks the overflow. */
-static bool reserve(struct moult_buffer *buffer, size_t size)
-{
+static bool reserve(struct moult_buffer *buffer, size_t size) {
     if (buffer->overflowed || size > buffer->size_max - buffer->size) {
         buffer->overflowed = true;
         return false;
@@ -44,8 +41,7 @@ static bool reserve(struct moult_buffer *buffer, size_t size)
     return true;
 }
 
-bool moult_buffer_append(struct moult_buffer *buffer, const void *bytes, size_t size)
-{
+bool moult_buffer_append(struct moult_buffer *buffer, const void *bytes, size_t size) {
     if (!reserve(buffer, size))
         return false;
     if (size > 0)
@@ -55,13 +51,11 @@ bool moult_buffer_append(struct moult_buffer *buffer, const void *bytes, size_t 
     return true;
 }
 
-bool moult_buffer_text(struct moult_buffer *buffer, const char *text)
-{
+bool moult_buffer_text(struct moult_buffer *buffer, const char *text) {
     return moult_buffer_append(buffer, text, strlen(text));
 }
 
-bool moult_buffer_format(struct moult_buffer *buffer, const char *format, ...)
-{
+bool moult_buffer_format(struct moult_buffer *buffer, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     int size = vsnprintf(NULL, 0, format, arguments);
@@ -78,8 +72,7 @@ bool moult_buffer_format(struct moult_buffer *buffer, const char *format, ...)
 
 /* What a byte below 0x80 is written as where it cannot stand for itself; `room`
  * takes the long form. NULL: as it is. */
-static const char *json_escape(unsigned char byte, char room[7])
-{
+static const char *json_escape(unsigned char byte, char room[7]) {
     switch (byte) {
     case '"':
         return "\\\"";
@@ -104,8 +97,7 @@ static const char *json_escape(unsigned char byte, char room[7])
     return room;
 }
 
-static bool append_json_bytes(struct moult_buffer *buffer, const char *bytes, size_t size)
-{
+static bool append_json_bytes(struct moult_buffer *buffer, const char *bytes, size_t size) {
     size_t plain = 0; /* Start of the stretch that needs no escape. */
     size_t at = 0;
     while (at < size) {
@@ -125,8 +117,7 @@ static bool append_json_bytes(struct moult_buffer *buffer, const char *bytes, si
     return moult_buffer_append(buffer, bytes + plain, size - plain);
 }
 
-bool moult_buffer_json_string(struct moult_buffer *buffer, const char *bytes, size_t size)
-{
+bool moult_buffer_json_string(struct moult_buffer *buffer, const char *bytes, size_t size) {
     size_t size_before = buffer->size;
     if (moult_buffer_append(buffer, "\"", 1) && append_json_bytes(buffer, bytes, size) &&
         moult_buffer_append(buffer, "\"", 1))
@@ -138,8 +129,7 @@ bool moult_buffer_json_string(struct moult_buffer *buffer, const char *bytes, si
     return false;
 }
 
-char *moult_buffer_take(struct moult_buffer *buffer, size_t *size)
-{
+char *moult_buffer_take(struct moult_buffer *buffer, size_t *size) {
     char *bytes = buffer->bytes != NULL ? buffer->bytes : moult_copy_string("");
     if (size != NULL)
         *size = buffer->size;

@@ -8,8 +8,7 @@
 
 /* A message that did not fit may end in the middle of a UTF-8 sequence; JSON
  * answers carry messages, so the broken sequence goes. */
-static void trim_cut_message(char *message, size_t capacity)
-{
+static void trim_cut_message(char *message, size_t capacity) {
     size_t size = strlen(message);
     if (size + 1 < capacity)
         return;
@@ -22,8 +21,7 @@ static void trim_cut_message(char *message, size_t capacity)
     message[size] = '\0';
 }
 
-int moult_fail(struct moult_error *error, enum moult_error_code code, const char *format, ...)
-{
+int moult_fail(struct moult_error *error, enum moult_error_code code, const char *format, ...) {
     if (error == NULL)
         return -1;
     error->code = code;
@@ -35,8 +33,7 @@ int moult_fail(struct moult_error *error, enum moult_error_code code, const char
     return -1;
 }
 
-static enum moult_error_code code_of_errno(int number)
-{
+static enum moult_error_code code_of_errno(int number) {
     switch (number) {
     case ENOENT:
     case ENOTDIR:
@@ -49,8 +46,7 @@ static enum moult_error_code code_of_errno(int number)
     }
 }
 
-int moult_fail_errno(struct moult_error *error, const char *format, ...)
-{
+int moult_fail_errno(struct moult_error *error, const char *format, ...) {
     int number = errno;
     if (error == NULL)
         return -1;
@@ -64,8 +60,7 @@ int moult_fail_errno(struct moult_error *error, const char *format, ...)
     return -1;
 }
 
-int moult_fail_within(struct moult_error *error, const char *format, ...)
-{
+int moult_fail_within(struct moult_error *error, const char *format, ...) {
     if (error == NULL)
         return -1;
     char prefix[sizeof error->message];
@@ -79,8 +74,7 @@ int moult_fail_within(struct moult_error *error, const char *format, ...)
     return moult_fail(error, error->code, "%s: %s", prefix, inner);
 }
 
-void moult_bug(const char *file, int line, const char *what)
-{
+void moult_bug(const char *file, int line, const char *what) {
     fprintf(stderr, "moult: bug at %s:%d: %s does not hold.\n", file, line, what);
     fflush(stderr);
     abort();

@@ -12,13 +12,11 @@
 #include "base/log.h"
 
 /* "crash", … at the start of `action`, which need not end there. */
-static int says(const char *action, const char *word)
-{
+static int says(const char *action, const char *word) {
     return strncmp(action, word, strlen(word)) == 0;
 }
 
-static void act(const char *action, const char *where)
-{
+static void act(const char *action, const char *where) {
     moult_log_warning("An injected fault at %s.", where);
     if (says(action, "crash"))
         abort();
@@ -33,8 +31,7 @@ static void act(const char *action, const char *where)
     }
 }
 
-static void note_reached(const char *file, const char *point)
-{
+static void note_reached(const char *file, const char *point) {
     char path[4096], line[80];
     snprintf(path, sizeof(path), "%s.reached", file);
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -46,8 +43,7 @@ static void note_reached(const char *file, const char *point)
     close(fd);
 }
 
-void moult_fault_point(const char *point)
-{
+void moult_fault_point(const char *point) {
     const char *file = getenv("MOULT_FAULTS_FILE");
     int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0)
@@ -62,8 +58,7 @@ void moult_fault_point(const char *point)
     act(line + length + 1, point);
 }
 
-void moult_fault_text(const char *text, size_t size)
-{
+void moult_fault_text(const char *text, size_t size) {
     static const char mark[] = "\x01moult-fault:";
     char action[32] = "";
     const char *at = memmem(text, size, mark, strlen(mark));
@@ -75,8 +70,7 @@ void moult_fault_text(const char *text, size_t size)
     act(action, "a text");
 }
 
-unsigned moult_fault_seconds(const char *name, unsigned preset)
-{
+unsigned moult_fault_seconds(const char *name, unsigned preset) {
     char variable[64];
     snprintf(variable, sizeof(variable), "MOULT_FAULTS_%s_S", name);
     const char *value = getenv(variable);

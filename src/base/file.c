@@ -16,8 +16,7 @@
 #define DEPTH_MAX 64
 
 static int read_opened(int fd, const char *name, size_t size_max, char **bytes, size_t *size,
-                       struct moult_error *error)
-{
+                       struct moult_error *error) {
     struct stat status;
     if (fstat(fd, &status) != 0)
         return moult_fail_errno(error, "%s cannot be looked at", name);
@@ -43,8 +42,7 @@ static int read_opened(int fd, const char *name, size_t size_max, char **bytes, 
 }
 
 int moult_file_read(int folder_fd, const char *name, size_t size_max, char **bytes, size_t *size,
-                    struct moult_error *error)
-{
+                    struct moult_error *error) {
     /* Not blocking: opening a FIFO must not wait for its writer. */
     int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
@@ -55,8 +53,7 @@ int moult_file_read(int folder_fd, const char *name, size_t size_max, char **byt
 }
 
 int moult_read_exact(int fd, void *bytes, size_t size, uint64_t offset, const char *what,
-                     struct moult_error *error)
-{
+                     struct moult_error *error) {
     char *to = bytes;
     while (size > 0) {
         ssize_t got = pread(fd, to, size, (off_t)offset);
@@ -75,8 +72,7 @@ int moult_read_exact(int fd, void *bytes, size_t size, uint64_t offset, const ch
 }
 
 int moult_write_exact(int fd, const void *bytes, size_t size, const char *what,
-                      struct moult_error *error)
-{
+                      struct moult_error *error) {
     const char *from = bytes;
     while (size > 0) {
         ssize_t put = write(fd, from, size);
@@ -91,8 +87,7 @@ int moult_write_exact(int fd, const void *bytes, size_t size, const char *what,
 }
 
 /* The folder that holds `name` remembers a rename only once it is synced itself. */
-static int sync_folder_of(int folder_fd, const char *name, struct moult_error *error)
-{
+static int sync_folder_of(int folder_fd, const char *name, struct moult_error *error) {
     const char *slash = strrchr(name, '/');
     char *folder = slash == NULL    ? moult_copy_string(".")
                    : slash == name  ? moult_copy_string("/")
@@ -110,8 +105,7 @@ static int sync_folder_of(int folder_fd, const char *name, struct moult_error *e
 }
 
 static int write_synced(int folder_fd, const char *name, const void *bytes, size_t size,
-                        struct moult_error *error)
-{
+                        struct moult_error *error) {
     /* What a crash left under this name is overwritten. */
     int fd = openat(folder_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
@@ -125,8 +119,7 @@ static int write_synced(int folder_fd, const char *name, const void *bytes, size
 }
 
 int moult_file_replace(int folder_fd, const char *name, const void *bytes, size_t size,
-                       struct moult_error *error)
-{
+                       struct moult_error *error) {
     char *new_name = moult_format("%s.new", name);
     int result = write_synced(folder_fd, new_name, bytes, size, error);
     if (result == 0 && renameat(folder_fd, new_name, folder_fd, name) != 0)
@@ -139,8 +132,7 @@ int moult_file_replace(int folder_fd, const char *name, const void *bytes, size_
     return result;
 }
 
-static int make_one_folder(const char *path, struct moult_error *error)
-{
+static int make_one_folder(const char *path, struct moult_error *error) {
     struct stat status;
     if (mkdir(path, 0755) == 0)
         return 0;
@@ -153,8 +145,7 @@ static int make_one_folder(const char *path, struct moult_error *error)
     return 0;
 }
 
-int moult_folder_make(const char *path, struct moult_error *error)
-{
+int moult_folder_make(const char *path, struct moult_error *error) {
     char *part = moult_copy_string(path);
     int result = 0;
     for (char *slash = strchr(part + (part[0] == '/'), '/'); slash != NULL && result == 0;
@@ -172,14 +163,12 @@ int moult_folder_make(const char *path, struct moult_error *error)
 static int remove_below(int parent_fd, const char *name, unsigned depth,
                         struct moult_error *error);
 
-static bool is_self_or_parent(const char *name)
-{
+static bool is_self_or_parent(const char *name) {
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
 /* Empties the opened folder and closes it. */
-static int empty_folder(int fd, const char *name, unsigned depth, struct moult_error *error)
-{
+static int empty_folder(int fd, const char *name, unsigned depth, struct moult_error *error) {
     /* Installed revisions are read-only; their entries could not be unlinked. */
     fchmod(fd, 0700);
     DIR *folder = fdopendir(fd);
@@ -201,8 +190,7 @@ static int empty_folder(int fd, const char *name, unsigned depth, struct moult_e
 
 /* A link is removed, never followed: only what openat() finds to be a folder
  * itself is entered. */
-static int remove_below(int parent_fd, const char *name, unsigned depth, struct moult_error *error)
-{
+static int remove_below(int parent_fd, const char *name, unsigned depth, struct moult_error *error) {
     if (depth > DEPTH_MAX)
         return moult_fail(error, MOULT_ERROR_LIMIT, "%s lies more than %d folders deep.", name,
                           DEPTH_MAX);
@@ -223,7 +211,6 @@ static int remove_below(int parent_fd, const char *name, unsigned depth, struct 
     return 0;
 }
 
-int moult_folder_remove(int parent_fd, const char *name, struct moult_error *error)
-{
+int moult_folder_remove(int parent_fd, const char *name, struct moult_error *error) {
     return remove_below(parent_fd, name, 0, error);
 }

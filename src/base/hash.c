@@ -11,8 +11,7 @@ struct moult_sha256 {
     EVP_MD_CTX *context;
 };
 
-struct moult_sha256 *moult_sha256_open(void)
-{
+struct moult_sha256 *moult_sha256_open(void) {
     /* Without this, the first hash opens openssl.cnf, which a sandboxed worker
      * may not, and which must not be able to change what is computed here. */
     MOULT_REQUIRE(OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1);
@@ -23,13 +22,11 @@ struct moult_sha256 *moult_sha256_open(void)
     return hash;
 }
 
-void moult_sha256_add(struct moult_sha256 *hash, const void *bytes, size_t size)
-{
+void moult_sha256_add(struct moult_sha256 *hash, const void *bytes, size_t size) {
     MOULT_REQUIRE(EVP_DigestUpdate(hash->context, bytes, size) == 1);
 }
 
-void moult_sha256_close(struct moult_sha256 *hash, char hex[MOULT_SHA256_HEX])
-{
+void moult_sha256_close(struct moult_sha256 *hash, char hex[MOULT_SHA256_HEX]) {
     static const char digits[] = "0123456789abcdef";
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
@@ -44,8 +41,7 @@ void moult_sha256_close(struct moult_sha256 *hash, char hex[MOULT_SHA256_HEX])
     free(hash);
 }
 
-void moult_sha256_of(const void *bytes, size_t size, char hex[MOULT_SHA256_HEX])
-{
+void moult_sha256_of(const void *bytes, size_t size, char hex[MOULT_SHA256_HEX]) {
     struct moult_sha256 *hash = moult_sha256_open();
     moult_sha256_add(hash, bytes, size);
     moult_sha256_close(hash, hex);

@@ -13,8 +13,7 @@
 static char process[48] = "moult";
 static _Atomic int least_level = MOULT_LOG_INFO;
 
-void moult_log_setup(const char *who, enum moult_log_level least)
-{
+void moult_log_setup(const char *who, enum moult_log_level least) {
     /* gmtime_r() would otherwise read the zone file at the first line, which a
      * sandboxed worker cannot. */
     tzset();
@@ -24,15 +23,13 @@ void moult_log_setup(const char *who, enum moult_log_level least)
 
 /* A message quotes names that came from outside: nothing in it may start a new
  * line or drive a terminal. */
-static void mask_controls(char *text, size_t size)
-{
+static void mask_controls(char *text, size_t size) {
     for (size_t i = 0; i < size; i++)
         if ((unsigned char)text[i] < 0x20 || text[i] == 0x7F)
             text[i] = ' ';
 }
 
-static size_t format_head(char *line, size_t capacity, enum moult_log_level level)
-{
+static size_t format_head(char *line, size_t capacity, enum moult_log_level level) {
     static const char *const names[] = {"debug", "info", "warning", "error"};
     struct timespec now;
     struct tm utc;
@@ -44,8 +41,7 @@ static size_t format_head(char *line, size_t capacity, enum moult_log_level leve
     return size + (more > 0 ? (size_t)more : 0);
 }
 
-void moult_log(enum moult_log_level level, const char *format, ...)
-{
+void moult_log(enum moult_log_level level, const char *format, ...) {
     if ((int)level < least_level)
         return;
     int errno_before = errno;

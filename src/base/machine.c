@@ -62,8 +62,7 @@ static bool find_mount(char *mountinfo, const struct hierarchy *hierarchy, char 
 
 /* Asks the group's folder and each folder above it, up to the mount. */
 static void ask_upwards(const char *root, const char *where, const char *below,
-                        const struct hierarchy *hierarchy, struct moult_cgroup_limits *limits)
-{
+                        const struct hierarchy *hierarchy, struct moult_cgroup_limits *limits) {
     char *folder = moult_format("%s%s%s", root, where, strcmp(below, "/") == 0 ? "" : below);
     size_t shortest = strlen(root) + strlen(where);
     for (;;) {
@@ -77,8 +76,7 @@ static void ask_upwards(const char *root, const char *where, const char *below,
 }
 
 /* `path` without `mount_root`, or "" where it lies elsewhere. */
-static const char *below_mount(const char *path, const char *mount_root)
-{
+static const char *below_mount(const char *path, const char *mount_root) {
     if (strstr(path, "/..") != NULL)
         return "";
     if (strcmp(mount_root, "/") == 0)
@@ -90,8 +88,7 @@ static const char *below_mount(const char *path, const char *mount_root)
 }
 
 static void ask_hierarchy(const char *root, const struct hierarchy *hierarchy,
-                          struct moult_cgroup_limits *limits)
-{
+                          struct moult_cgroup_limits *limits) {
     char *cgroup = read_text(root, "/proc/self/cgroup");
     char *mountinfo = read_text(root, "/proc/self/mountinfo");
     if (cgroup != NULL && mountinfo != NULL) {
@@ -105,16 +102,14 @@ static void ask_hierarchy(const char *root, const struct hierarchy *hierarchy,
     free(mountinfo);
 }
 
-void moult_cgroup_read(const char *root, struct moult_cgroup_limits *limits)
-{
+void moult_cgroup_read(const char *root, struct moult_cgroup_limits *limits) {
     *limits = (struct moult_cgroup_limits){NO_LIMIT, NO_LIMIT, NO_LIMIT};
     for (size_t i = 0; i < sizeof hierarchies / sizeof hierarchies[0]; i++)
         ask_hierarchy(root, &hierarchies[i], limits);
 }
 
 /* Whether `list`, separated by commas, holds `word`. */
-static bool list_holds(const char *list, const char *word)
-{
+static bool list_holds(const char *list, const char *word) {
     size_t size = strlen(word);
     for (const char *at = list; at != NULL; at = strchr(at, ',')) {
         at += *at == ',';
@@ -125,8 +120,7 @@ static bool list_holds(const char *list, const char *word)
 }
 
 /* Cuts the line with `controller` out of the text of /proc/self/cgroup, and returns its path. */
-static char *group_path(char *cgroup, const char *controller)
-{
+static char *group_path(char *cgroup, const char *controller) {
     char *rest = cgroup;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
         char *path = line;
@@ -141,8 +135,7 @@ static char *group_path(char *cgroup, const char *controller)
 }
 
 static bool find_mount(char *mountinfo, const struct hierarchy *hierarchy, char **mount_root,
-                       char **where)
-{
+                       char **where) {
     char *rest = mountinfo;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
         char *dash = strstr(line, " - ");
@@ -169,8 +162,7 @@ static bool find_mount(char *mountinfo, const struct hierarchy *hierarchy, char 
 
 /* A small file below `root`, or NULL. The caller frees it. Files of /proc say
  * that their size is 0, so moult_file_read() does not do. */
-static char *read_text(const char *root, const char *path)
-{
+static char *read_text(const char *root, const char *path) {
     char *whole = moult_format("%s%s", root, path);
     int fd = open(whole, O_RDONLY | O_CLOEXEC);
     free(whole);
@@ -195,8 +187,7 @@ static char *read_text(const char *root, const char *path)
 }
 
 /* The first number of a file; NO_LIMIT for "max", -1, or no such file. */
-static uint64_t read_number(const char *folder, const char *name)
-{
+static uint64_t read_number(const char *folder, const char *name) {
     char *text = read_text(folder, name);
     uint64_t number = NO_LIMIT;
     if (text != NULL && text[0] >= '0' && text[0] <= '9')
@@ -206,8 +197,7 @@ static uint64_t read_number(const char *folder, const char *name)
 }
 
 /* The number behind `key` in a file of "key number" lines; 0 where there is none. */
-static uint64_t read_keyed(const char *folder, const char *name, const char *key)
-{
+static uint64_t read_keyed(const char *folder, const char *name, const char *key) {
     char *text = read_text(folder, name);
     uint64_t number = 0;
     size_t size = strlen(key);
@@ -219,22 +209,19 @@ static uint64_t read_keyed(const char *folder, const char *name, const char *key
     return number;
 }
 
-static void lower(uint64_t *limit, uint64_t value)
-{
+static void lower(uint64_t *limit, uint64_t value) {
     if (value < *limit)
         *limit = value;
 }
 
-static void apply_quota(struct moult_cgroup_limits *limits, uint64_t quota_us, uint64_t period_us)
-{
+static void apply_quota(struct moult_cgroup_limits *limits, uint64_t quota_us, uint64_t period_us) {
     if (quota_us > UINT64_MAX / 1000 || period_us == 0 || period_us == NO_LIMIT)
         return;
     lower(&limits->milli_cpus, (quota_us * 1000 + period_us - 1) / period_us);
 }
 
 static void apply_memory(struct moult_cgroup_limits *limits, uint64_t most, uint64_t used,
-                         uint64_t droppable)
-{
+                         uint64_t droppable) {
     if (most == NO_LIMIT)
         return;
     lower(&limits->memory_bytes, most);
@@ -244,8 +231,7 @@ static void apply_memory(struct moult_cgroup_limits *limits, uint64_t most, uint
     lower(&limits->memory_free_bytes, most > held ? most - held : 0);
 }
 
-static void ask_v2(const char *folder, struct moult_cgroup_limits *limits)
-{
+static void ask_v2(const char *folder, struct moult_cgroup_limits *limits) {
     char *text = read_text(folder, "/cpu.max");
     uint64_t quota_us;
     uint64_t period_us;
@@ -256,21 +242,18 @@ static void ask_v2(const char *folder, struct moult_cgroup_limits *limits)
                  read_keyed(folder, "/memory.stat", "inactive_file"));
 }
 
-static void ask_v1_cpu(const char *folder, struct moult_cgroup_limits *limits)
-{
+static void ask_v1_cpu(const char *folder, struct moult_cgroup_limits *limits) {
     apply_quota(limits, read_number(folder, "/cpu.cfs_quota_us"),
                 read_number(folder, "/cpu.cfs_period_us"));
 }
 
-static void ask_v1_memory(const char *folder, struct moult_cgroup_limits *limits)
-{
+static void ask_v1_memory(const char *folder, struct moult_cgroup_limits *limits) {
     apply_memory(limits, read_number(folder, "/memory.limit_in_bytes"),
                  read_number(folder, "/memory.usage_in_bytes"),
                  read_keyed(folder, "/memory.stat", "total_inactive_file"));
 }
 
-static uint32_t threads_by_affinity(void)
-{
+static uint32_t threads_by_affinity(void) {
     size_t size = CPU_ALLOC_SIZE(CPUS_MAX);
     cpu_set_t *set = moult_allocate(1, size);
     int count = sched_getaffinity(0, size, set) == 0 ? CPU_COUNT_S(size, set) : 1;
@@ -278,8 +261,7 @@ static uint32_t threads_by_affinity(void)
     return count < 1 ? 1 : (uint32_t)count;
 }
 
-uint32_t moult_cgroup_threads(const struct moult_cgroup_limits *limits, uint32_t cpus)
-{
+uint32_t moult_cgroup_threads(const struct moult_cgroup_limits *limits, uint32_t cpus) {
     uint64_t threads = cpus;
     if (limits->milli_cpus != NO_LIMIT)
         lower(&threads, limits->milli_cpus / 1000 + (limits->milli_cpus % 1000 > 0));
@@ -287,37 +269,32 @@ uint32_t moult_cgroup_threads(const struct moult_cgroup_limits *limits, uint32_t
     return threads < 1 ? 1 : (uint32_t)threads;
 }
 
-uint32_t moult_machine_threads(void)
-{
+uint32_t moult_machine_threads(void) {
     struct moult_cgroup_limits limits;
     moult_cgroup_read("", &limits);
     return moult_cgroup_threads(&limits, threads_by_affinity());
 }
 
-static uint64_t read_meminfo(const char *key)
-{
+static uint64_t read_meminfo(const char *key) {
     uint64_t kib = read_keyed("", "/proc/meminfo", key);
     return kib == 0 || kib > UINT64_MAX / 1024 ? NO_LIMIT : kib * 1024;
 }
 
-uint64_t moult_machine_memory_bytes(void)
-{
+uint64_t moult_machine_memory_bytes(void) {
     struct moult_cgroup_limits limits;
     moult_cgroup_read("", &limits);
     lower(&limits.memory_bytes, read_meminfo("MemTotal"));
     return limits.memory_bytes;
 }
 
-uint64_t moult_machine_memory_free_bytes(void)
-{
+uint64_t moult_machine_memory_free_bytes(void) {
     struct moult_cgroup_limits limits;
     moult_cgroup_read("", &limits);
     lower(&limits.memory_free_bytes, read_meminfo("MemAvailable"));
     return limits.memory_free_bytes;
 }
 
-uint64_t moult_machine_resident_bytes(int pid)
-{
+uint64_t moult_machine_resident_bytes(int pid) {
     char path[64];
     if (pid == 0)
         snprintf(path, sizeof path, "/proc/self/statm");
@@ -331,8 +308,7 @@ uint64_t moult_machine_resident_bytes(int pid)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-uint64_t moult_clock_ns(void)
-{
+uint64_t moult_clock_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;

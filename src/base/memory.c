@@ -12,23 +12,20 @@
 #define ALIGNMENT 64ul
 #define HUGE_PAGE (2ul * 1024 * 1024)
 
-static _Noreturn void exhausted(size_t count, size_t size)
-{
+static _Noreturn void exhausted(size_t count, size_t size) {
     fprintf(stderr, "moult: out of memory: %zu times %zu bytes were refused.\n", count, size);
     fflush(stderr);
     _Exit(1);
 }
 
-void *moult_allocate(size_t count, size_t size)
-{
+void *moult_allocate(size_t count, size_t size) {
     void *memory = count == 0 || size == 0 ? calloc(1, 1) : calloc(count, size);
     if (memory == NULL)
         exhausted(count, size);
     return memory;
 }
 
-void *moult_reallocate(void *old, size_t count, size_t size)
-{
+void *moult_reallocate(void *old, size_t count, size_t size) {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes))
         exhausted(count, size);
@@ -38,13 +35,11 @@ void *moult_reallocate(void *old, size_t count, size_t size)
     return memory;
 }
 
-char *moult_copy_string(const char *text)
-{
+char *moult_copy_string(const char *text) {
     return moult_copy_bytes(text, strlen(text));
 }
 
-char *moult_copy_bytes(const char *bytes, size_t size)
-{
+char *moult_copy_bytes(const char *bytes, size_t size) {
     MOULT_REQUIRE(size < SIZE_MAX);
     char *copy = moult_reallocate(NULL, size + 1, 1);
     if (size > 0)
@@ -53,8 +48,7 @@ char *moult_copy_bytes(const char *bytes, size_t size)
     return copy;
 }
 
-char *moult_format(const char *format, ...)
-{
+char *moult_format(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     int size = vsnprintf(NULL, 0, format, arguments);
@@ -70,15 +64,13 @@ char *moult_format(const char *format, ...)
 /* From one huge page up, memory is mapped, at a multiple of the huge page's
  * size: only such stretches can be backed by huge pages. Smaller amounts come
  * from the heap. moult_free_large() tells the two apart by the size. */
-static size_t mapped_bytes(size_t bytes)
-{
+static size_t mapped_bytes(size_t bytes) {
     if (bytes < HUGE_PAGE || bytes > SIZE_MAX - 2 * HUGE_PAGE)
         return 0;
     return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
 }
 
-static void *map_aligned(size_t size)
-{
+static void *map_aligned(size_t size) {
     size_t size_with_slack = size + HUGE_PAGE;
     char *start = mmap(NULL, size_with_slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                        -1, 0);
@@ -95,8 +87,7 @@ static void *map_aligned(size_t size)
     return start + before;
 }
 
-void *moult_allocate_large(size_t bytes)
-{
+void *moult_allocate_large(size_t bytes) {
     size_t mapped = mapped_bytes(bytes);
     if (mapped > 0)
         return map_aligned(mapped);
@@ -109,8 +100,7 @@ void *moult_allocate_large(size_t bytes)
     return memory;
 }
 
-void moult_free_large(void *memory, size_t bytes)
-{
+void moult_free_large(void *memory, size_t bytes) {
     size_t mapped = mapped_bytes(bytes);
     if (memory == NULL)
         return;

@@ -14,13 +14,11 @@
  *   F1..F3     80..BF     80..BF     80..BF
  *   F4         80..8F     80..BF     80..BF
  */
-static bool is_within(unsigned char byte, unsigned char least, unsigned char most)
-{
+static bool is_within(unsigned char byte, unsigned char least, unsigned char most) {
     return least <= byte && byte <= most;
 }
 
-unsigned moult_utf8_sequence(const char *bytes, size_t size)
-{
+unsigned moult_utf8_sequence(const char *bytes, size_t size) {
     const unsigned char *b = (const unsigned char *)bytes;
     if (size == 0)
         return 0;
@@ -41,8 +39,7 @@ unsigned moult_utf8_sequence(const char *bytes, size_t size)
     return length;
 }
 
-bool moult_utf8_valid(const char *bytes, size_t size)
-{
+bool moult_utf8_valid(const char *bytes, size_t size) {
     for (size_t at = 0; at < size;) {
         unsigned length = moult_utf8_sequence(bytes + at, size - at);
         if (length == 0)
@@ -52,8 +49,7 @@ bool moult_utf8_valid(const char *bytes, size_t size)
     return true;
 }
 
-uint32_t moult_utf8_next(const char **at)
-{
+uint32_t moult_utf8_next(const char **at) {
     const unsigned char *b = (const unsigned char *)*at;
     if (b[0] < 0x80) {
         *at += 1;
@@ -71,8 +67,7 @@ uint32_t moult_utf8_next(const char **at)
     return (b[0] & 0x07u) << 18 | (b[1] & 0x3Fu) << 12 | (b[2] & 0x3Fu) << 6 | (b[3] & 0x3Fu);
 }
 
-unsigned moult_utf8_put(uint32_t code_point, char bytes[4])
-{
+unsigned moult_utf8_put(uint32_t code_point, char bytes[4]) {
     if (code_point < 0x80) {
         bytes[0] = (char)code_point;
         return 1;

@@ -11,8 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_reader(const char *bytes, size_t size)
-{
+static void check_reader(const char *bytes, size_t size) {
     struct moult_buffer buffer;
     moult_buffer_init(&buffer, 6 * size + 2);
     MOULT_REQUIRE(moult_buffer_json_string(&buffer, bytes, size));
@@ -28,8 +27,7 @@ static void check_reader(const char *bytes, size_t size)
     moult_buffer_release(&buffer);
 }
 
-static void check_bound(const char *bytes, size_t size, size_t size_max)
-{
+static void check_bound(const char *bytes, size_t size, size_t size_max) {
     struct moult_buffer buffer;
     moult_buffer_init(&buffer, size_max);
     bool first = moult_buffer_json_string(&buffer, bytes, size);
@@ -42,8 +40,7 @@ static void check_bound(const char *bytes, size_t size, size_t size_max)
     moult_buffer_release(&buffer);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *bytes = (const char *)data;
     check_reader(bytes, size);
     if (size > 0)

@@ -9,8 +9,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-static void grows_and_ends_in_nul(void **state)
-{
+static void grows_and_ends_in_nul(void **state) {
     (void)state;
     struct moult_buffer buffer;
     moult_buffer_init(&buffer, 100000);
@@ -26,8 +25,7 @@ static void grows_and_ends_in_nul(void **state)
     assert_null(buffer.bytes);
 }
 
-static void holds_exactly_its_bound(void **state)
-{
+static void holds_exactly_its_bound(void **state) {
     (void)state;
     struct moult_buffer buffer;
     moult_buffer_init(&buffer, 8);
@@ -42,8 +40,7 @@ static void holds_exactly_its_bound(void **state)
 }
 
 /* After an overflow even what would fit is dropped: a prefix, not a text with holes. */
-static void keeps_a_prefix(void **state)
-{
+static void keeps_a_prefix(void **state) {
     (void)state;
     struct moult_buffer buffer;
     moult_buffer_init(&buffer, 8);
@@ -54,8 +51,7 @@ static void keeps_a_prefix(void **state)
     moult_buffer_release(&buffer);
 }
 
-static void is_handed_over(void **state)
-{
+static void is_handed_over(void **state) {
     (void)state;
     struct moult_buffer buffer;
     moult_buffer_init(&buffer, 8);
@@ -74,8 +70,7 @@ static void is_handed_over(void **state)
     moult_buffer_release(&buffer);
 }
 
-static void expect_json(const char *expected, const char *bytes, size_t size)
-{
+static void expect_json(const char *expected, const char *bytes, size_t size) {
     struct moult_buffer buffer;
     moult_buffer_init(&buffer, 256);
     assert_true(moult_buffer_json_string(&buffer, bytes, size));
@@ -83,8 +78,7 @@ static void expect_json(const char *expected, const char *bytes, size_t size)
     moult_buffer_release(&buffer);
 }
 
-static void escapes_json(void **state)
-{
+static void escapes_json(void **state) {
     (void)state;
     expect_json("\"\"", "", 0);
     expect_json("\"plain\"", "plain", 5);
@@ -95,8 +89,7 @@ static void escapes_json(void **state)
                 "\xC3\xA9\xE2\x82\xAC\xF0\x9F\xA6\x8B", 9);
 }
 
-static void replaces_invalid_utf8(void **state)
-{
+static void replaces_invalid_utf8(void **state) {
     (void)state;
     expect_json("\"a\xEF\xBF\xBD" "b\"", "a\xFF" "b", 3);
     expect_json("\"\xEF\xBF\xBD\xEF\xBF\xBD\"", "\xE2\x82", 2);
@@ -105,8 +98,7 @@ static void replaces_invalid_utf8(void **state)
 }
 
 /* Whatever the bound, a string is there whole or not at all. */
-static void drops_half_strings(void **state)
-{
+static void drops_half_strings(void **state) {
     (void)state;
     const char *expected = "\"a\\n\xEF\xBF\xBD\xC3\xA9\"";
     for (size_t size_max = 1; size_max < 16; size_max++) {
@@ -122,8 +114,7 @@ static void drops_half_strings(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows_and_ends_in_nul), cmocka_unit_test(holds_exactly_its_bound),
         cmocka_unit_test(keeps_a_prefix),        cmocka_unit_test(is_handed_over),

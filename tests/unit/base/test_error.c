@@ -10,8 +10,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-static void says_what_failed(void **state)
-{
+static void says_what_failed(void **state) {
     (void)state;
     struct moult_error error;
     assert_int_equal(-1, moult_fail(&error, MOULT_ERROR_LIMIT, "%s has %d rows.", "a.bin", 7));
@@ -19,16 +18,14 @@ static void says_what_failed(void **state)
     assert_string_equal("a.bin has 7 rows.", error.message);
 }
 
-static void takes_no_error_too(void **state)
-{
+static void takes_no_error_too(void **state) {
     (void)state;
     assert_int_equal(-1, moult_fail(NULL, MOULT_ERROR_INVALID, "unheard"));
     assert_int_equal(-1, moult_fail_errno(NULL, "unheard"));
     assert_int_equal(-1, moult_fail_within(NULL, "unheard"));
 }
 
-static void appends_errno(void **state)
-{
+static void appends_errno(void **state) {
     (void)state;
     struct moult_error error;
     errno = ENOENT;
@@ -41,8 +38,7 @@ static void appends_errno(void **state)
     assert_int_equal(MOULT_ERROR_SYSTEM, error.code);
 }
 
-static void puts_prefixes_before(void **state)
-{
+static void puts_prefixes_before(void **state) {
     (void)state;
     struct moult_error error;
     moult_fail(&error, MOULT_ERROR_INVALID, "The header is cut.");
@@ -53,8 +49,7 @@ static void puts_prefixes_before(void **state)
 }
 
 /* For every length around the capacity: the message is valid UTF-8 when cut. */
-static void cuts_between_code_points(void **state)
-{
+static void cuts_between_code_points(void **state) {
     (void)state;
     for (size_t start = 500; start < 512; start++) {
         char text[600];
@@ -71,8 +66,7 @@ static void cuts_between_code_points(void **state)
     }
 }
 
-static void cuts_plain_text_at_the_end(void **state)
-{
+static void cuts_plain_text_at_the_end(void **state) {
     (void)state;
     char text[600];
     memset(text, 'a', sizeof text - 1);
@@ -82,8 +76,7 @@ static void cuts_plain_text_at_the_end(void **state)
     assert_int_equal(sizeof error.message - 1, strlen(error.message));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(says_what_failed),         cmocka_unit_test(takes_no_error_too),
         cmocka_unit_test(appends_errno),            cmocka_unit_test(puts_prefixes_before),

@@ -18,8 +18,7 @@ static char folder[64];
 static int folder_fd;
 static struct moult_error error;
 
-static int make_folder(void **state)
-{
+static int make_folder(void **state) {
     (void)state;
     snprintf(folder, sizeof folder, "/tmp/moult-test-file-XXXXXX");
     if (mkdtemp(folder) == NULL)
@@ -28,23 +27,20 @@ static int make_folder(void **state)
     return folder_fd < 0 ? -1 : 0;
 }
 
-static int remove_folder(void **state)
-{
+static int remove_folder(void **state) {
     (void)state;
     close(folder_fd);
     return moult_folder_remove(AT_FDCWD, folder, &error);
 }
 
-static void put(const char *name, const char *text)
-{
+static void put(const char *name, const char *text) {
     int fd = openat(folder_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     assert_true(fd >= 0);
     assert_int_equal(0, moult_write_exact(fd, text, strlen(text), name, &error));
     close(fd);
 }
 
-static void expect_text(const char *name, const char *expected)
-{
+static void expect_text(const char *name, const char *expected) {
     char *bytes = NULL;
     size_t size = 0;
     assert_int_equal(0, moult_file_read(folder_fd, name, 1000, &bytes, &size, &error));
@@ -53,14 +49,12 @@ static void expect_text(const char *name, const char *expected)
     free(bytes);
 }
 
-static bool is_there(const char *name)
-{
+static bool is_there(const char *name) {
     struct stat status;
     return fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static void reads_whole_files_within_a_limit(void **state)
-{
+static void reads_whole_files_within_a_limit(void **state) {
     (void)state;
     char *bytes = NULL;
     size_t size = 0;
@@ -77,8 +71,7 @@ static void reads_whole_files_within_a_limit(void **state)
     assert_null(bytes);
 }
 
-static void reads_regular_files_only(void **state)
-{
+static void reads_regular_files_only(void **state) {
     (void)state;
     char *bytes = NULL;
     size_t size = 0;
@@ -92,8 +85,7 @@ static void reads_regular_files_only(void **state)
     assert_int_equal(MOULT_ERROR_INVALID, error.code);
 }
 
-static void exact_reads_say_what_is_missing(void **state)
-{
+static void exact_reads_say_what_is_missing(void **state) {
     (void)state;
     put("ten", "0123456789");
     int fd = openat(folder_fd, "ten", O_RDONLY);
@@ -108,8 +100,7 @@ static void exact_reads_say_what_is_missing(void **state)
 }
 
 /* Who has the old file open keeps the old bytes: it was not written into. */
-static void replaces_as_one_step(void **state)
-{
+static void replaces_as_one_step(void **state) {
     (void)state;
     put("state.json", "old");
     int old = openat(folder_fd, "state.json", O_RDONLY);
@@ -123,8 +114,7 @@ static void replaces_as_one_step(void **state)
     close(old);
 }
 
-static void a_failed_replacement_changes_nothing(void **state)
-{
+static void a_failed_replacement_changes_nothing(void **state) {
     (void)state;
     assert_int_equal(0, mkdirat(folder_fd, "state.json", 0755));
     assert_int_equal(-1, moult_file_replace(folder_fd, "state.json", "new", 3, &error));
@@ -138,8 +128,7 @@ static void a_failed_replacement_changes_nothing(void **state)
     assert_int_equal(MOULT_ERROR_MISSING, error.code);
 }
 
-static void replaces_below_and_by_path(void **state)
-{
+static void replaces_below_and_by_path(void **state) {
     (void)state;
     assert_int_equal(0, mkdirat(folder_fd, "deep", 0755));
     assert_int_equal(0, moult_file_replace(folder_fd, "deep/name", "1", 1, &error));
@@ -150,8 +139,7 @@ static void replaces_below_and_by_path(void **state)
     expect_text("deep/name", "2");
 }
 
-static void makes_folders_with_parents(void **state)
-{
+static void makes_folders_with_parents(void **state) {
     (void)state;
     char path[128];
     snprintf(path, sizeof path, "%s/a//b/c/", folder);
@@ -164,8 +152,7 @@ static void makes_folders_with_parents(void **state)
     assert_int_equal(MOULT_ERROR_INVALID, error.code);
 }
 
-static void removes_links_and_not_what_they_name(void **state)
-{
+static void removes_links_and_not_what_they_name(void **state) {
     (void)state;
     assert_int_equal(0, mkdirat(folder_fd, "outside", 0755));
     put("outside/precious", "kept");
@@ -185,8 +172,7 @@ static void removes_links_and_not_what_they_name(void **state)
     assert_int_equal(0, moult_folder_remove(folder_fd, "absent", &error));
 }
 
-static void does_not_follow_endless_depth(void **state)
-{
+static void does_not_follow_endless_depth(void **state) {
     (void)state;
     int fd = dup(folder_fd);
     for (unsigned depth = 0; depth < 70; depth++) {
@@ -204,8 +190,7 @@ static void does_not_follow_endless_depth(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(reads_whole_files_within_a_limit),
         TEST(reads_regular_files_only),

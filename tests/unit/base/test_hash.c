@@ -8,8 +8,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-static void gives_the_published_digests(void **state)
-{
+static void gives_the_published_digests(void **state) {
     (void)state;
     char hex[MOULT_SHA256_HEX];
     moult_sha256_of("", 0, hex);
@@ -18,8 +17,7 @@ static void gives_the_published_digests(void **state)
     assert_string_equal("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", hex);
 }
 
-static void a_million_letters_in_any_pieces(void **state)
-{
+static void a_million_letters_in_any_pieces(void **state) {
     (void)state;
     char letters[997];
     memset(letters, 'a', sizeof letters);
@@ -35,8 +33,7 @@ static void a_million_letters_in_any_pieces(void **state)
     assert_string_equal("cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", hex);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_the_published_digests),
         cmocka_unit_test(a_million_letters_in_any_pieces),

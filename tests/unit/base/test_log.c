@@ -12,8 +12,7 @@
 #include <cmocka.h>
 
 /* Sends standard error through a pipe while `text` is logged, and returns what came. */
-static const char *logged(enum moult_log_level level, const char *text)
-{
+static const char *logged(enum moult_log_level level, const char *text) {
     static char line[4096];
     int ends[2];
     assert_int_equal(0, pipe(ends));
@@ -30,8 +29,7 @@ static const char *logged(enum moult_log_level level, const char *text)
     return line;
 }
 
-static void writes_time_level_process_message(void **state)
-{
+static void writes_time_level_process_message(void **state) {
     (void)state;
     moult_log_setup("worker minilm 7", MOULT_LOG_INFO);
     regex_t shape;
@@ -42,16 +40,14 @@ static void writes_time_level_process_message(void **state)
     regfree(&shape);
 }
 
-static void leaves_out_what_is_below_the_level(void **state)
-{
+static void leaves_out_what_is_below_the_level(void **state) {
     (void)state;
     moult_log_setup("front", MOULT_LOG_WARNING);
     assert_string_equal("", logged(MOULT_LOG_INFO, "quiet"));
     assert_non_null(strstr(logged(MOULT_LOG_ERROR, "loud"), "error   front: loud\n"));
 }
 
-static void is_one_line_whatever_it_quotes(void **state)
-{
+static void is_one_line_whatever_it_quotes(void **state) {
     (void)state;
     moult_log_setup("front", MOULT_LOG_INFO);
     const char *line = logged(MOULT_LOG_INFO, "a\nb\rc\x1B[2Jd");
@@ -59,8 +55,7 @@ static void is_one_line_whatever_it_quotes(void **state)
     assert_ptr_equal(line + strlen(line) - 1, strchr(line, '\n'));
 }
 
-static void cuts_long_messages_and_keeps_errno(void **state)
-{
+static void cuts_long_messages_and_keeps_errno(void **state) {
     (void)state;
     char text[3000];
     memset(text, 'x', sizeof text - 1);
@@ -74,8 +69,7 @@ static void cuts_long_messages_and_keeps_errno(void **state)
     assert_int_equal(EBADF, errno);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_time_level_process_message),
         cmocka_unit_test(leaves_out_what_is_below_the_level),

@@ -22,21 +22,18 @@
 static char root[64];
 static struct moult_error error;
 
-static int make_root(void **state)
-{
+static int make_root(void **state) {
     (void)state;
     snprintf(root, sizeof root, "/tmp/moult-test-machine-XXXXXX");
     return mkdtemp(root) == NULL ? -1 : 0;
 }
 
-static int remove_root(void **state)
-{
+static int remove_root(void **state) {
     (void)state;
     return moult_folder_remove(AT_FDCWD, root, &error);
 }
 
-static void put(const char *path, const char *text)
-{
+static void put(const char *path, const char *text) {
     char whole[512];
     snprintf(whole, sizeof whole, "%s%s", root, path);
     char *slash = strrchr(whole, '/');
@@ -49,15 +46,13 @@ static void put(const char *path, const char *text)
 #define V2_MOUNT "23 1 0:20 / /proc rw - proc proc rw\n" \
                  "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 
-static struct moult_cgroup_limits limits_read(void)
-{
+static struct moult_cgroup_limits limits_read(void) {
     struct moult_cgroup_limits limits;
     moult_cgroup_read(root, &limits);
     return limits;
 }
 
-static void nothing_known_means_no_limit(void **state)
-{
+static void nothing_known_means_no_limit(void **state) {
     (void)state;
     struct moult_cgroup_limits limits = limits_read();
     assert_true(limits.milli_cpus == UINT64_MAX);
@@ -65,8 +60,7 @@ static void nothing_known_means_no_limit(void **state)
     assert_true(limits.memory_free_bytes == UINT64_MAX);
 }
 
-static void max_means_no_limit(void **state)
-{
+static void max_means_no_limit(void **state) {
     (void)state;
     put("/proc/self/cgroup", "0::/app\n");
     put("/proc/self/mountinfo", V2_MOUNT);
@@ -76,8 +70,7 @@ static void max_means_no_limit(void **state)
     nothing_known_means_no_limit(state);
 }
 
-static void quotas_round_up_to_threads(void **state)
-{
+static void quotas_round_up_to_threads(void **state) {
     (void)state;
     static const struct {
         const char *text;
@@ -99,8 +92,7 @@ static void quotas_round_up_to_threads(void **state)
 }
 
 /* The tightest of all enclosing groups counts, for each quantity on its own. */
-static void every_enclosing_group_counts(void **state)
-{
+static void every_enclosing_group_counts(void **state) {
     (void)state;
     put("/proc/self/cgroup", "0::/pod/app/main\n");
     put("/proc/self/mountinfo", V2_MOUNT);
@@ -118,8 +110,7 @@ static void every_enclosing_group_counts(void **state)
     assert_int_equal(3000 - (2500 - 400), limits.memory_free_bytes);
 }
 
-static void a_group_over_its_limit_has_nothing_free(void **state)
-{
+static void a_group_over_its_limit_has_nothing_free(void **state) {
     (void)state;
     put("/proc/self/cgroup", "0::/\n");
     put("/proc/self/mountinfo", V2_MOUNT);
@@ -130,8 +121,7 @@ static void a_group_over_its_limit_has_nothing_free(void **state)
     assert_int_equal(1000, limits_read().memory_free_bytes);
 }
 
-static void version_1_has_a_hierarchy_per_controller(void **state)
-{
+static void version_1_has_a_hierarchy_per_controller(void **state) {
     (void)state;
     put("/proc/self/cgroup", "7:cpuset:/\n5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc/in\n");
     put("/proc/self/mountinfo",
@@ -153,8 +143,7 @@ static void version_1_has_a_hierarchy_per_controller(void **state)
 }
 
 /* Both versions are mounted, and each controller lives in one of them. */
-static void hybrid_systems_are_asked_twice(void **state)
-{
+static void hybrid_systems_are_asked_twice(void **state) {
     (void)state;
     put("/proc/self/cgroup", "4:memory:/job\n0::/scope\n");
     put("/proc/self/mountinfo",
@@ -170,8 +159,7 @@ static void hybrid_systems_are_asked_twice(void **state)
 
 /* A group outside of what the mount shows: the mount's own limits still hold,
  * and nothing above it is touched. */
-static void groups_out_of_sight_fall_back_to_the_mount(void **state)
-{
+static void groups_out_of_sight_fall_back_to_the_mount(void **state) {
     (void)state;
     static const char *const groups[] = {"0::/../../other\n", "0::/elsewhere\n", "0::/podium\n"};
     put("/proc/self/mountinfo", "31 23 0:28 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
@@ -184,8 +172,7 @@ static void groups_out_of_sight_fall_back_to_the_mount(void **state)
     }
 }
 
-static void malformed_lines_are_passed_over(void **state)
-{
+static void malformed_lines_are_passed_over(void **state) {
     (void)state;
     put("/proc/self/cgroup", "\n:\n0:\n0::\nx\n0::/app\n");
     put("/proc/self/mountinfo", "\n - \n - cgroup2\n1 2 - cgroup2 cgroup2 rw\n" V2_MOUNT);
@@ -196,8 +183,7 @@ static void malformed_lines_are_passed_over(void **state)
 }
 
 /* The affinity mask of one CPU leaves one thread, whatever the machine has. */
-static void affinity_counts(void **state)
-{
+static void affinity_counts(void **state) {
     (void)state;
     pid_t child = fork();
     assert_true(child >= 0);
@@ -218,8 +204,7 @@ static void affinity_counts(void **state)
     assert_int_equal(0, status);
 }
 
-static void this_machine_gives_sane_answers(void **state)
-{
+static void this_machine_gives_sane_answers(void **state) {
     (void)state;
     assert_in_range(moult_machine_threads(), 1, MOULT_THREADS_MAX);
     assert_in_range(moult_machine_memory_bytes(), 16 * MOULT_MIB, UINT64_MAX / 2);
@@ -233,8 +218,7 @@ static void this_machine_gives_sane_answers(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(nothing_known_means_no_limit),
         TEST(max_means_no_limit),

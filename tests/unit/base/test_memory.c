@@ -11,8 +11,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-static void is_zeroed_and_never_null(void **state)
-{
+static void is_zeroed_and_never_null(void **state) {
     (void)state;
     unsigned char *bytes = moult_allocate(1000, 3);
     for (size_t i = 0; i < 3000; i++)
@@ -25,8 +24,7 @@ static void is_zeroed_and_never_null(void **state)
     free(nothing);
 }
 
-static void copies_and_formats(void **state)
-{
+static void copies_and_formats(void **state) {
     (void)state;
     char *copy = moult_copy_bytes("a\0b", 3);
     assert_memory_equal("a\0b", copy, 4);
@@ -43,8 +41,7 @@ static void copies_and_formats(void **state)
 }
 
 /* Sizes on both sides of the border between the heap and mappings. */
-static void large_is_aligned_and_zeroed(void **state)
-{
+static void large_is_aligned_and_zeroed(void **state) {
     (void)state;
     const size_t mib = 1024 * 1024;
     const size_t sizes[] = {0, 1, 63, 64, 4096, 2 * mib - 1, 2 * mib, 2 * mib + 1, 5 * mib};
@@ -60,16 +57,14 @@ static void large_is_aligned_and_zeroed(void **state)
     moult_free_large(NULL, 5 * mib);
 }
 
-static void large_can_be_refused(void **state)
-{
+static void large_can_be_refused(void **state) {
     (void)state;
     assert_null(moult_allocate_large(SIZE_MAX));
     assert_null(moult_allocate_large(SIZE_MAX / 2));
 }
 
 /* The process must end by itself, with a sentence: not by a signal. */
-static void exhaustion_ends_the_process(void **state)
-{
+static void exhaustion_ends_the_process(void **state) {
     (void)state;
     int ends[2];
     assert_int_equal(0, pipe(ends));
@@ -91,8 +86,7 @@ static void exhaustion_ends_the_process(void **state)
     assert_non_null(strstr(said, "moult: out of memory"));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_zeroed_and_never_null),    cmocka_unit_test(copies_and_formats),
         cmocka_unit_test(large_is_aligned_and_zeroed), cmocka_unit_test(large_can_be_refused),

@@ -8,13 +8,11 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-static bool is_scalar(uint32_t code_point)
-{
+static bool is_scalar(uint32_t code_point) {
     return code_point <= 0x10FFFF && (code_point < 0xD800 || code_point > 0xDFFF);
 }
 
-static void every_code_point_returns(void **state)
-{
+static void every_code_point_returns(void **state) {
     (void)state;
     uint32_t sum = 0;
     for (uint32_t code_point = 0; code_point <= 0x10FFFF; code_point++) {
@@ -37,8 +35,7 @@ static void every_code_point_returns(void **state)
 
 /* Decodes leniently, then asks whether that is the shortest form of a scalar:
  * another way to the answer than the table's. */
-static bool is_valid_pair_or_triple(const unsigned char *b, unsigned length)
-{
+static bool is_valid_pair_or_triple(const unsigned char *b, unsigned length) {
     uint32_t value = length == 2 ? b[0] & 0x1Fu : b[0] & 0x0Fu;
     if (length == 2 ? (b[0] & 0xE0) != 0xC0 : (b[0] & 0xF0) != 0xE0)
         return false;
@@ -50,8 +47,7 @@ static bool is_valid_pair_or_triple(const unsigned char *b, unsigned length)
     return value >= (length == 2 ? 0x80u : 0x800u) && is_scalar(value);
 }
 
-static void every_pair_and_triple_is_judged(void **state)
-{
+static void every_pair_and_triple_is_judged(void **state) {
     (void)state;
     for (unsigned all = 0x800000; all <= 0xFFFFFF; all++) {
         unsigned char b[3] = {(unsigned char)(all >> 16), (unsigned char)(all >> 8),
@@ -65,8 +61,7 @@ static void every_pair_and_triple_is_judged(void **state)
     }
 }
 
-static void refuses_malformed(void **state)
-{
+static void refuses_malformed(void **state) {
     (void)state;
     static const char *const malformed[] = {
         "\x80",             "\xBF",             "\xC0\x80",         "\xC1\xBF",
@@ -81,8 +76,7 @@ static void refuses_malformed(void **state)
     assert_true(moult_utf8_valid("\xF4\x8F\xBF\xBF", 4));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_code_point_returns),
         cmocka_unit_test(every_pair_and_triple_is_judged),
