@@ -190,7 +190,8 @@ static int empty_folder(int fd, const char *name, unsigned depth, struct moult_e
 
 /* A link is removed, never followed: only what openat() finds to be a folder
  * itself is entered. */
-static int remove_below(int parent_fd, const char *name, unsigned depth, struct moult_error *error) {
+static int remove_below(int parent_fd, const char *name, unsigned depth,
+                        struct moult_error *error) {
     if (depth > DEPTH_MAX)
         return moult_fail(error, MOULT_ERROR_LIMIT, "%s lies more than %d folders deep.", name,
                           DEPTH_MAX);
