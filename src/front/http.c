@@ -37,6 +37,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -485,7 +486,7 @@ static enum MHD_Result begin(struct moult_http_request *request, const char *met
     size_t size_max = request->http->server->options->body_bytes_max;
 
     request->state = READING;
-    request->body_capacity = heading.chunked ? size_max : (size_t)length;
+    request->body_capacity = heading.chunked || length > size_max ? size_max : (size_t)length;
     set_deadline(request, request->body_capacity);
     check_heading(request, &heading, version, length);
     if (request->response == NULL)
@@ -659,10 +660,20 @@ static void on_prepare(uv_prepare_t *prepare)
         run(http);
 }
 
+static unsigned connections(const struct moult_http *http)
+{
+    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+}
+
+/* At the limit of connections or descriptors the daemon stops listening; one that
+ * goes lets it listen again, but only at the next MHD_run(). */
 static void run(struct moult_http *http)
 {
+    unsigned before = connections(http);
     http->run_due = false;
     MHD_run(http->daemon);
+    if (connections(http) < before)
+        MHD_run(http->daemon);
     MHD_UNSIGNED_LONG_LONG wait_ms;
     if (http->run_due)
         uv_timer_start(&http->timer, on_timer, 0, 0);
@@ -766,12 +777,24 @@ static void on_connection(void *context, struct MHD_Connection *connection,
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
+/* Where descriptors are few, half of them, or all but 512, are for connections:
+ * updates need some too. */
+static unsigned connections_max(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return MOULT_CONNECTIONS_MAX;
+    rlim_t kept = files.rlim_cur < 1024 ? files.rlim_cur / 2 : 512;
+    rlim_t left = files.rlim_cur - kept;
+    return left < MOULT_CONNECTIONS_MAX ? (unsigned)left : MOULT_CONNECTIONS_MAX;
+}
+
 static struct MHD_Daemon *start_daemon(struct moult_http *http)
 {
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
         http, MHD_OPTION_EXTERNAL_LOGGER, log_from_microhttpd, NULL, MHD_OPTION_LISTEN_SOCKET,
-        http->listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOULT_CONNECTIONS_MAX,
+        http->listen_fd, MHD_OPTION_CONNECTION_LIMIT, connections_max(),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MOULT_HEADER_BYTES_MAX,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)MOULT_IDLE_SECONDS_MAX,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
@@ -818,11 +841,6 @@ struct moult_http *moult_http_open(struct moult_server *server, struct moult_err
 uint16_t moult_http_port(const struct moult_http *http)
 {
     return http->port;
-}
-
-static unsigned connections(const struct moult_http *http)
-{
-    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
 }
 
 unsigned moult_http_open_requests(const struct moult_http *http)

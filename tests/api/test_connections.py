@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import threading
 import time
 
@@ -140,6 +141,9 @@ def test_requests_after_many_went_away(tiny):
 
 def test_idle_connections(serve, tiny_model):
     count = 10_000 if SOAK else 500
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    count = min(count, most - 100)
     server = serve(tiny_model)
     before = server.memory()
     idle = [raw.dial(server) for _ in range(count)]
@@ -153,6 +157,23 @@ def test_idle_connections(serve, tiny_model):
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_more_connections_than_descriptors(serve, tiny_model):
+    """Those that find no room wait, at no cost, and are served when others have gone."""
+    def few_descriptors():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    server = serve(tiny_model, before=few_descriptors)
+    crowd = [raw.dial(server) for _ in range(100)]
+    crowd[0].sendall(raw.get("/health"))
+    assert raw.hear(crowd[0]).status == 200
+    for connection in crowd[:80]:
+        connection.close()
+    for connection in crowd[80:]:
+        connection.sendall(raw.post("/embed", EMBED))
+        assert raw.hear(connection).status == 200
+        connection.close()
+    assert server.get("/health").status == 200
 
 
 def test_a_burst_is_refused_in_part_and_told_when_to_come_again(serve, real_model):
