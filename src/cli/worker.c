@@ -58,6 +58,7 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
                                           {"parent", required_argument, NULL, 'p'},
                                           {"threads", required_argument, NULL, 't'},
                                           {"label", required_argument, NULL, 'l'},
+                                          {"urgent", no_argument, NULL, 'u'},
                                           {NULL, 0, NULL, 0}};
     unsigned long number;
     bool have_channel = false;
@@ -75,6 +76,8 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
             options->threads = (uint32_t)number;
         else if (option == 'l')
             options->label = optarg;
+        else if (option == 'u')
+            options->urgent = true;
         else if (option == '?')
             good = false;
         if (!good)

@@ -155,7 +155,13 @@ static int start_run(struct moult_generation *generation, struct moult_error *er
     char *folder = moult_format("%s/%s", slots->models_folder, generation->revision);
     char *label = moult_format("%s %llu", generation->slot->name,
                                (unsigned long long)generation->number);
-    struct moult_process_order order = {folder, label, slots->threads};
+    const struct moult_generation *current = generation->slot->current;
+    struct moult_process_order order = {
+        .folder = folder,
+        .label = label,
+        .threads = slots->threads,
+        .urgent = current == NULL || current == generation || !current->ready,
+    };
     generation->restart_ns = 0;
     generation->ready = false;
     generation->process =

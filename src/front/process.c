@@ -104,7 +104,8 @@ static int spawn(struct moult_process *process, uv_loop_t *loop,
     snprintf(parent_argument, sizeof parent_argument, "--parent=%d", (int)getpid());
     snprintf(threads_argument, sizeof threads_argument, "--threads=%u", order->threads);
     char *arguments[] = {"moult",         "worker",         channel_argument, folder_argument,
-                         parent_argument, threads_argument, label_argument,   NULL};
+                         parent_argument, threads_argument, label_argument,
+                         order->urgent ? "--urgent" : NULL, NULL};
     uv_stdio_container_t descriptors[CHILD_FDS] = {{.flags = UV_IGNORE}};
     int channel_fds[MOULT_CHANNEL_FDS];
     moult_channel_worker_fds(process->channel, channel_fds);

@@ -18,6 +18,7 @@ struct moult_process_order {
     const char *folder;      /* The installed revision. */
     const char *label;       /* "minilm 7" */
     uint32_t threads;
+    bool urgent;             /* Nothing serves beside it: it need not yield while it loads. */
 };
 
 struct moult_process_end {

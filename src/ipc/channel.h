@@ -15,6 +15,7 @@
  *
  *     moult worker --channel=3,4,5 --folder=6 --parent=PID --threads=N --label="minilm 7"
  *
+ * and --urgent where it need not yield to another while it loads,
  * with the descriptors of moult_channel_worker_fds() and of the installed
  * folder under the numbers that it names, and PID its own. All other
  * descriptors above 2 are closed by the worker. */

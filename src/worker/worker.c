@@ -47,6 +47,7 @@ struct worker {
     struct moult_model *model;
     struct moult_batch *batch;
     uint32_t threads;
+    bool urgent;
     struct moult_error error;
 
     pthread_mutex_t lock;                /* Guards the three below. */
@@ -69,6 +70,7 @@ int moult_worker_main(const struct moult_worker_options *options)
     moult_log_setup(who, MOULT_LOG_INFO);
     moult_fault_point("start");
 
+    worker.urgent = options->urgent;
     worker.threads = options->threads ? options->threads : moult_machine_threads();
     if (worker.threads > MOULT_THREADS_MAX)
         worker.threads = MOULT_THREADS_MAX;
@@ -145,7 +147,8 @@ static void *loading_thread(void *context)
 {
     struct worker *worker = context;
     struct moult_load_progress progress = {.advance = report_progress, .context = worker};
-    moult_thread_yield_always();
+    if (!worker->urgent)
+        moult_thread_yield_always();
 
     report_state(worker, MOULT_WORKER_LOADING);
     moult_fault_point("loading");

@@ -4,6 +4,7 @@
 #ifndef MOULT_WORKER_WORKER_H
 #define MOULT_WORKER_WORKER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ipc/channel.h"
@@ -13,6 +14,7 @@ struct moult_worker_options {
     int folder_fd;              /* The installed revision; closed once its files are open. */
     const char *label;          /* "minilm 7", for the log. */
     uint32_t threads;           /* 0: what the machine gives. */
+    bool urgent;                /* Nothing serves beside it: loading need not yield. */
 };
 
 /* Returns the exit code. */

@@ -23,8 +23,8 @@
 
 static struct moult_state_model model(uint64_t generation, const char *digest) {
     struct moult_state_model model = {.generation = generation, .since = 1700000000};
-    strcpy(model.revision, digest);
-    strcpy(model.fingerprint, digest);
+    memcpy(model.revision, digest, MOULT_SHA256_HEX);
+    memcpy(model.fingerprint, digest, MOULT_SHA256_HEX);
     return model;
 }
 
@@ -145,7 +145,7 @@ struct folder {
 
 static int make_folder(void **state) {
     struct folder *folder = moult_allocate(1, sizeof *folder);
-    strcpy(folder->root, "/tmp/moult-state-XXXXXX");
+    snprintf(folder->root, sizeof folder->root, "/tmp/moult-state-XXXXXX");
     assert_non_null(mkdtemp(folder->root));
     folder->data = moult_format("%s/data", folder->root);
     uv_loop_init(&folder->loop);

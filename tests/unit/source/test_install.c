@@ -55,7 +55,7 @@ static void put_model(const char *folder) {
 
 static int set_up(void **state) {
     struct places *places = moult_allocate(1, sizeof *places);
-    strcpy(places->root, "/tmp/moult-install-XXXXXX");
+    snprintf(places->root, sizeof places->root, "/tmp/moult-install-XXXXXX");
     assert_non_null(mkdtemp(places->root));
     places->model = moult_format("%s/model", places->root);
     places->data = moult_format("%s/data", places->root);
