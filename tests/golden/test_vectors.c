@@ -137,7 +137,8 @@ static void compare(struct worst *worst, const float *found, const float *expect
 }
 
 static void judge(const struct worst *worst, const char *what, const char *level) {
-    print_message("# %s, %s: least cosine 1 - %.1e (text %zu), largest difference %.2e (text %zu)\n",
+    print_message("# %s, %s: least cosine 1 - %.1e (text %zu), largest difference %.2e "
+                  "(text %zu)\n",
                   what, level, 1 - worst->cosine, worst->cosine_at, worst->difference,
                   worst->difference_at);
     assert_true(worst->cosine >= COSINE_MIN);
@@ -161,7 +162,8 @@ static void real_vectors_are_sentence_transformers(void **state) {
             texts[count++] = golden.texts[i];
         vectors = encode(model, texts, count, MOULT_PROMPT_NONE);
         for (size_t i = 0; i < count; i++)
-            compare(&worst, vectors + i * C, golden.vectors + i * REAL_STEP * C, C, i * REAL_STEP);
+            compare(&worst, vectors + i * C, golden.vectors + i * REAL_STEP * C, C,
+                    i * REAL_STEP);
         judge(&worst, "all-MiniLM-L6-v2", moult_kernels_at(level)->name);
         free(vectors);
         moult_model_close(model);
