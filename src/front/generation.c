@@ -33,6 +33,7 @@
 #define STRIKES_OUT 5
 #define RESTART_DELAY_NS (SECOND_NS / 10)
 #define RESTART_DELAY_MAX_NS (10 * SECOND_NS)
+#define READY_DELAY_MAX_NS (SECOND_NS / 2)
 #define DEATHS_FROM_OUTSIDE_MAX 3
 /* Texts of one lane that a worker has at once: enough for the next batch of every
  * thread to be there when one ends, and no more, for here is where lanes
@@ -111,14 +112,14 @@ static void leave_slot(struct moult_slot *slot, struct moult_generation *generat
         slot->current = NULL;
 }
 
-static void schedule_restart(struct moult_generation *generation) {
-    unsigned doublings = generation->strikes < 2 ? 0 : generation->strikes - 2;
-    uint64_t delay_ns = generation->strikes < 2 ? 0
-                        : doublings > 10        ? RESTART_DELAY_MAX_NS
-                                                : RESTART_DELAY_NS << doublings;
-    if (delay_ns > RESTART_DELAY_MAX_NS)
-        delay_ns = RESTART_DELAY_MAX_NS;
-    generation->restart_ns = moult_clock_ns() + delay_ns;
+/* A run that was ready is worth having back soon; one that never was may never be. */
+static void schedule_restart(struct moult_generation *generation, bool was_ready) {
+    uint64_t delay_max_ns = was_ready ? READY_DELAY_MAX_NS : RESTART_DELAY_MAX_NS;
+    uint64_t delay_ns = generation->strikes < 2 ? 0 : RESTART_DELAY_NS;
+    for (unsigned i = 2; i < generation->strikes && delay_ns < delay_max_ns; i++)
+        delay_ns *= 2;
+    generation->restart_ns =
+        moult_clock_ns() + (delay_ns < delay_max_ns ? delay_ns : delay_max_ns);
     moult_slots_wake_by(generation->slot->slots, generation->restart_ns);
 }
 
@@ -140,7 +141,7 @@ struct moult_generation *moult_generation_open(struct moult_slot *slot,
             return NULL;
         }
         generation->strikes++;
-        schedule_restart(generation);
+        schedule_restart(generation, false);
     }
     join_slot(slot, generation);
     return generation;
@@ -400,11 +401,11 @@ static void pump_slot(struct moult_slot *slot) {
         moult_generation_pump(slot->current);
 }
 
-static void restart(struct moult_generation *generation, const char *reason) {
+static void restart(struct moult_generation *generation, bool was_ready, const char *reason) {
     struct moult_slots *slots = generation->slot->slots;
     moult_log_warning("Generation %llu of %s lost its worker: %s It is restarted.",
                       (unsigned long long)generation->number, generation->slot->name, reason);
-    schedule_restart(generation);
+    schedule_restart(generation, was_ready);
     if (generation->phase == MOULT_GENERATION_CURRENT && generation->strikes >= STRIKES_OUT)
         slots->events->keeps_dying(slots->events_context, generation, reason);
 }
@@ -412,6 +413,7 @@ static void restart(struct moult_generation *generation, const char *reason) {
 static void on_ended(void *owner, const struct moult_process_end *end) {
     struct moult_generation *generation = owner;
     struct moult_slot *slot = generation->slot;
+    bool was_ready = generation->ready;
     moult_generation_hold(generation);
     count_strike(generation);
     take_jobs_back(generation, end);
@@ -422,7 +424,7 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
     if (generation->phase == MOULT_GENERATION_CANDIDATE) {
         end_candidate(generation, end->reason);
     } else if (is_needed(generation)) {
-        restart(generation, end->reason);
+        restart(generation, was_ready, end->reason);
     } else {
         moult_log_info("Generation %llu of %s has ended%s%s",
                        (unsigned long long)generation->number,
@@ -533,7 +535,7 @@ static void try_restart(struct moult_generation *generation) {
     if (start_run(generation, &error) == 0)
         return;
     generation->strikes++;
-    restart(generation, error.message);
+    restart(generation, false, error.message);
 }
 
 uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now_ns) {
