@@ -483,8 +483,9 @@ void moult_generation_drain(struct moult_generation *generation) {
 }
 
 void moult_generation_retire(struct moult_generation *generation) {
-    if (generation->phase >= MOULT_GENERATION_RETIRING)
+    if (generation->phase == MOULT_GENERATION_GONE)
         return;
+    /* Once more for one that retires already: its last job may just have been failed. */
     generation->phase = MOULT_GENERATION_RETIRING;
     generation->drain_until_ns = generation->warm_until_ns = 0;
     settle(generation);
