@@ -184,7 +184,10 @@ static void shorten_deadline(struct moult_http_request *request)
 
 static bool bodies_have_room(const struct moult_http *http, size_t bytes)
 {
-    return http->bodies_bytes == 0 || bytes <= MOULT_BODIES_BYTES_MAX - http->bodies_bytes;
+    if (http->bodies_bytes == 0)
+        return true;   /* However large --max-body is, one fits. */
+    return http->bodies_bytes < MOULT_BODIES_BYTES_MAX &&
+           bytes <= MOULT_BODIES_BYTES_MAX - http->bodies_bytes;
 }
 
 static void count_body(struct moult_http_request *request, size_t bytes)
@@ -882,11 +885,10 @@ void moult_http_close(struct moult_http *http)
     http->closing = true;
     for (struct moult_http_request *request = http->requests; request != NULL;
          request = request->next) {
-        if (request->state == HELD ||
-            (request->state == HANDLED && request->response == NULL))
-            MHD_resume_connection(request->connection);
-        if (request->state == HELD || request->state == HANDLED)
-            request->state = GONE;
+        if (request->state != HELD && (request->state != HANDLED || request->response != NULL))
+            continue;
+        request->state = GONE;
+        MHD_resume_connection(request->connection);
     }
     MHD_run(http->daemon);
     MHD_stop_daemon(http->daemon);
