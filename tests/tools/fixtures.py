@@ -85,7 +85,7 @@ def serve(tmp_path):
 
     yield start
     for server in servers:
-        if server.process.poll() is None:
+        if server.process and server.process.poll() is None:
             server.stop()
         print(f"---- log of {server.data.name} ----\n{server.log()[-6000:]}")
 

@@ -12,7 +12,7 @@ import pytest
 
 import models
 from fixtures import moult
-from loading import assert_clean
+from loading import BUILD, assert_clean
 from serving import free_port, until
 
 ALLOW = "--allow-model-from"
@@ -78,27 +78,35 @@ def test_read_only_folder(serve, tiny, tmp_path):
     source.chmod(0o755)
 
 
+class Nobody:
+    """A user who may do little, with a copy of the program where that user can reach it."""
+
+    def __init__(self, place):
+        self.binary = shutil.copy(BUILD / "moult", place / "moult")
+        self.is_needed = os.getuid() == 0
+        for folder in [place, *place.parents] if self.is_needed else []:
+            if not folder.stat().st_mode & 1:
+                folder.chmod(0o711)
+        os.chown(place, *[NOBODY if self.is_needed else -1] * 2)
+
+    def become(self):
+        if self.is_needed:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+
+
 @pytest.fixture
 def nobody(tmp_path):
-    if os.getuid() != 0:
-        return None
-    for folder in [tmp_path, *tmp_path.parents]:
-        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 1:
-            folder.chmod(0o711)
-    os.chown(tmp_path, NOBODY, NOBODY)
-
-    def drop():
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    return drop
+    return Nobody(tmp_path)
 
 
 def test_no_permission(serve, tiny, tmp_path, nobody):
     source = models.copy(tiny["b"], tmp_path / "source" / "tiny")
     (source / "model.safetensors").chmod(0)
     first = models.copy(tiny["a"], tmp_path / "first" / "tiny")
-    server = serve(first, options=[ALLOW, tmp_path], before=nobody)
+    server = serve(first, options=[ALLOW, tmp_path], binary=nobody.binary,
+                   before=nobody.become)
     answer = server.update(source)
     assert answer.status == 422 and "model.safetensors" in answer.json["reason"], answer
     assert "ermission denied" in answer.json["reason"]
@@ -115,7 +123,7 @@ def test_data_folder_that_cannot_be_written(tiny, tmp_path, nobody):
     data.mkdir()
     data.chmod(0o555)
     done = moult("serve", first, "--data", data, "--port", free_port(),
-                 preexec_fn=nobody)
+                 binary=nobody.binary, preexec_fn=nobody.become)
     assert done.returncode == 1 and str(data) in done.stderr.decode(), done
 
 
