@@ -20,19 +20,16 @@ unsigned moult_fault_seconds(const char *name, unsigned preset);
 
 #else
 
-static inline void moult_fault_point(const char *point)
-{
+static inline void moult_fault_point(const char *point) {
     (void)point;
 }
 
-static inline void moult_fault_text(const char *text, size_t size)
-{
+static inline void moult_fault_text(const char *text, size_t size) {
     (void)text;
     (void)size;
 }
 
-static inline unsigned moult_fault_seconds(const char *name, unsigned preset)
-{
+static inline unsigned moult_fault_seconds(const char *name, unsigned preset) {
     (void)name;
     return preset;
 }

@@ -13,15 +13,13 @@
 #include "cli/cli.h"
 #include "worker/worker.h"
 
-static int refuse(void)
-{
+static int refuse(void) {
     fputs("moult worker is started by moult serve, which gives it its descriptors.\n", stderr);
     return MOULT_EXIT_USAGE;
 }
 
 /* A whole number from 0 to `max` at *text, which moves behind it. */
-static bool read_number(const char **text, unsigned long max, unsigned long *number)
-{
+static bool read_number(const char **text, unsigned long max, unsigned long *number) {
     char *end;
     if (**text < '0' || **text > '9')
         return false;
@@ -31,14 +29,12 @@ static bool read_number(const char **text, unsigned long max, unsigned long *num
     return errno == 0 && *number <= max;
 }
 
-static bool read_only_number(const char *text, unsigned long max, unsigned long *number)
-{
+static bool read_only_number(const char *text, unsigned long max, unsigned long *number) {
     return read_number(&text, max, number) && *text == '\0';
 }
 
 /* "3,4,5" */
-static bool read_channel(const char *text, int fds[MOULT_CHANNEL_FDS])
-{
+static bool read_channel(const char *text, int fds[MOULT_CHANNEL_FDS]) {
     for (int i = 0; i < MOULT_CHANNEL_FDS; i++) {
         unsigned long fd;
         if (i > 0 && *text++ != ',')
@@ -51,8 +47,7 @@ static bool read_channel(const char *text, int fds[MOULT_CHANNEL_FDS])
 }
 
 static bool read_options(int argc, char **argv, struct moult_worker_options *options,
-                         unsigned long *parent)
-{
+                         unsigned long *parent) {
     static const struct option known[] = {{"channel", required_argument, NULL, 'c'},
                                           {"folder", required_argument, NULL, 'f'},
                                           {"parent", required_argument, NULL, 'p'},
@@ -86,14 +81,12 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
     return have_channel && options->folder_fd > STDERR_FILENO && optind == argc;
 }
 
-static int compare_fds(const void *a, const void *b)
-{
+static int compare_fds(const void *a, const void *b) {
     return *(const int *)a - *(const int *)b;
 }
 
 /* Closes every descriptor above 2 that the options do not name. */
-static void close_strays(const struct moult_worker_options *options)
-{
+static void close_strays(const struct moult_worker_options *options) {
     int kept[MOULT_CHANNEL_FDS + 1];
     memcpy(kept, options->channel_fds, sizeof(options->channel_fds));
     kept[MOULT_CHANNEL_FDS] = options->folder_fd;
@@ -107,8 +100,7 @@ static void close_strays(const struct moult_worker_options *options)
     close_range(first, ~0u, 0);
 }
 
-int moult_cli_worker(int argc, char **argv)
-{
+int moult_cli_worker(int argc, char **argv) {
     struct moult_worker_options options = {.folder_fd = -1, .label = "?"};
     unsigned long parent = 0;
     if (!read_options(argc, argv, &options, &parent))

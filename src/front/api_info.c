@@ -10,21 +10,18 @@
 /* All the models of a server fit: 64 slots of 3 generations, 300 bytes each. */
 #define INFO_BYTES_MAX (256 * MOULT_KIB)
 
-static void answer(struct moult_http_request *request, unsigned status, struct moult_buffer *body)
-{
+static void answer(struct moult_http_request *request, unsigned status, struct moult_buffer *body) {
     size_t size;
     char *text = moult_buffer_take(body, &size);
     moult_http_answer(request, status, "application/json", text, size);
 }
 
-static void add_text(struct moult_buffer *body, const char *text)
-{
+static void add_text(struct moult_buffer *body, const char *text) {
     moult_buffer_json_string(body, text, strlen(text));
 }
 
 /* Never false because of an update: a failed or loading candidate is nobody's illness. */
-void moult_info_health(struct moult_http_request *request)
-{
+void moult_info_health(struct moult_http_request *request) {
     const struct moult_server *server = moult_http_server(request);
     struct moult_buffer body;
     moult_buffer_init(&body, MOULT_KIB);
@@ -37,8 +34,7 @@ void moult_info_health(struct moult_http_request *request)
 /* --------------------------------------------------------------------- /info */
 
 static void add_limits(struct moult_buffer *body, const struct moult_server *server,
-                       const struct moult_worker_report *report)
-{
+                       const struct moult_worker_report *report) {
     moult_buffer_format(body, ",\"max_concurrent_requests\":%" PRIu32,
                         moult_slots_waiting_max(server->slots));
     moult_buffer_format(body, ",\"max_input_length\":%" PRIu32, report->tokens_max);
@@ -53,8 +49,7 @@ static void add_limits(struct moult_buffer *body, const struct moult_server *ser
 }
 
 /* Which slot or generation is asked about: ?model= or x-moult-model, else the first. */
-void moult_info_show(struct moult_http_request *request)
-{
+void moult_info_show(struct moult_http_request *request) {
     const struct moult_server *server = moult_http_server(request);
     size_t size;
     const char *model = moult_http_parameter(request, "model", &size);
@@ -102,8 +97,7 @@ void moult_info_show(struct moult_http_request *request)
 /* ---------------------------------------------------------------- /v1/models */
 
 static void add_model(struct moult_buffer *body, const struct moult_server *server, const char *id,
-                      const struct moult_generation *generation)
-{
+                      const struct moult_generation *generation) {
     moult_buffer_text(body, "{\"id\":");
     add_text(body, id);
     uint64_t created = generation != NULL ? moult_generation_ready_at(generation) : 0;
@@ -126,8 +120,7 @@ static void add_model(struct moult_buffer *body, const struct moult_server *serv
         moult_buffer_format(body, "%" PRIu64 "}", retires_at);
 }
 
-void moult_openai_models(struct moult_http_request *request)
-{
+void moult_openai_models(struct moult_http_request *request) {
     const struct moult_server *server = moult_http_server(request);
     struct moult_buffer body;
     moult_buffer_init(&body, INFO_BYTES_MAX);
@@ -152,8 +145,7 @@ void moult_openai_models(struct moult_http_request *request)
 }
 
 /* Asked for by its own name, an unknown model is a 404 even where there is one slot. */
-void moult_openai_model(struct moult_http_request *request)
-{
+void moult_openai_model(struct moult_http_request *request) {
     const struct moult_server *server = moult_http_server(request);
     const char *id = moult_http_rest(request);
     struct moult_buffer body;

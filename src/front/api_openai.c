@@ -5,8 +5,7 @@
 #include "front/api.h"
 #include "front/embedding.h"
 
-static int read_format(struct moult_embedding *embedding, const json_t *body)
-{
+static int read_format(struct moult_embedding *embedding, const json_t *body) {
     const char *format = "float";
     struct moult_error error;
     if (moult_json_string(body, "encoding_format", &format, &error) < 0)
@@ -20,8 +19,7 @@ static int read_format(struct moult_embedding *embedding, const json_t *body)
     return 0;
 }
 
-static int read_request(struct moult_embedding *embedding, const json_t *body)
-{
+static int read_request(struct moult_embedding *embedding, const json_t *body) {
     embedding->frame = (struct moult_cell_frame){
         .before = "{\"object\":\"embedding\",\"embedding\":",
         .between = ",\"index\":",
@@ -36,8 +34,7 @@ static int read_request(struct moult_embedding *embedding, const json_t *body)
 }
 
 static void frame(const struct moult_embedding *embedding, struct moult_buffer *head,
-                  struct moult_buffer *tail)
-{
+                  struct moult_buffer *tail) {
     const char *label = moult_generation_label(embedding->job->generation);
     uint64_t tokens = embedding->job->answer.tokens;
     moult_buffer_text(head, "{\"object\":\"list\",\"data\":[");
@@ -54,7 +51,6 @@ static const struct moult_embedding_dialect dialect = {
     .frame = frame,
 };
 
-void moult_openai_embeddings(struct moult_http_request *request)
-{
+void moult_openai_embeddings(struct moult_http_request *request) {
     moult_embedding_from_body(request, &dialect);
 }

@@ -11,8 +11,7 @@
 #include "front/api.h"
 #include "front/embedding.h"
 
-static void answer_json(struct moult_http_request *request, unsigned status, json_t *json)
-{
+static void answer_json(struct moult_http_request *request, unsigned status, json_t *json) {
     size_t size;
     char *body = moult_json_write(json, &size);
     json_decref(json);
@@ -21,13 +20,11 @@ static void answer_json(struct moult_http_request *request, unsigned status, jso
 
 /* --------------------------------------------------------------------- GET / */
 
-static void add_text(struct moult_buffer *body, const char *text)
-{
+static void add_text(struct moult_buffer *body, const char *text) {
     moult_buffer_json_string(body, text, strlen(text));
 }
 
-static void write_query_answer(const struct moult_embedding *embedding, struct moult_buffer *body)
-{
+static void write_query_answer(const struct moult_embedding *embedding, struct moult_buffer *body) {
     size_t size;
     const char *q = moult_http_parameter(embedding->request, "q", &size);
     const struct moult_job *job = embedding->job;
@@ -52,8 +49,7 @@ static const struct moult_embedding_dialect query_dialect = {
 };
 
 /* What a load balancer, or a person with a browser, sees. Computes nothing. */
-static void answer_status(struct moult_http_request *request)
-{
+static void answer_status(struct moult_http_request *request) {
     const struct moult_slots *slots = moult_http_server(request)->slots;
     struct moult_buffer body;
     moult_buffer_init(&body, 64 * MOULT_KIB);
@@ -74,8 +70,7 @@ static void answer_status(struct moult_http_request *request)
                       "text/plain; charset=utf-8", text, size);
 }
 
-void moult_own_query(struct moult_http_request *request)
-{
+void moult_own_query(struct moult_http_request *request) {
     size_t size;
     const char *q = moult_http_parameter(request, "q", &size);
     if (q == NULL) {
@@ -93,14 +88,12 @@ void moult_own_query(struct moult_http_request *request)
 
 /* ------------------------------------------------------------ asking for updates */
 
-void moult_own_updates(struct moult_http_request *request)
-{
+void moult_own_updates(struct moult_http_request *request) {
     answer_json(request, 200, moult_updates_json(moult_http_server(request)->updates));
 }
 
 /* The id behind /update_model/, or 0 after having answered that there is none. */
-static uint64_t id_of_path(struct moult_http_request *request)
-{
+static uint64_t id_of_path(struct moult_http_request *request) {
     const char *rest = moult_http_rest(request);
     size_t size = strlen(rest);
     if (size > 0 && size < 19 && strspn(rest, "0123456789") == size)
@@ -108,14 +101,12 @@ static uint64_t id_of_path(struct moult_http_request *request)
     return 0;
 }
 
-static void fail_unknown(struct moult_http_request *request)
-{
+static void fail_unknown(struct moult_http_request *request) {
     moult_http_fail(request, MOULT_HTTP_NOT_FOUND, NULL, "There is no update \"%.40s\".",
                     moult_http_rest(request));
 }
 
-void moult_own_update(struct moult_http_request *request)
-{
+void moult_own_update(struct moult_http_request *request) {
     json_t *json =
         moult_updates_one_json(moult_http_server(request)->updates, id_of_path(request));
     if (json == NULL)
@@ -135,8 +126,7 @@ struct waiter {
     bool starting, ended;        /* The update may have ended before its start returns. */
 };
 
-static unsigned status_code(enum moult_update_status status)
-{
+static unsigned status_code(enum moult_update_status status) {
     switch (status) {
     case MOULT_UPDATE_RUNNING: return 202;
     case MOULT_UPDATE_LIVE:
@@ -149,8 +139,7 @@ static unsigned status_code(enum moult_update_status status)
 }
 
 static void answer_result(struct moult_http_request *request,
-                          const struct moult_update_result *result)
-{
+                          const struct moult_update_result *result) {
     struct moult_buffer body;
     moult_buffer_init(&body, 16 * MOULT_KIB);
     moult_buffer_format(&body, "{\"id\":%" PRIu64 ",\"slot\":", result->id);
@@ -168,8 +157,7 @@ static void answer_result(struct moult_http_request *request,
     moult_http_answer(request, status_code(result->status), "application/json", text, size);
 }
 
-static void on_ended(void *context, const struct moult_update_result *result)
-{
+static void on_ended(void *context, const struct moult_update_result *result) {
     struct waiter *waiter = context;
     answer_result(waiter->request, result);
     waiter->ended = true;
@@ -177,8 +165,7 @@ static void on_ended(void *context, const struct moult_update_result *result)
         free(waiter);
 }
 
-static void on_gone(void *context)
-{
+static void on_gone(void *context) {
     struct waiter *waiter = context;
     moult_updates_forget(waiter->updates, waiter->id, on_ended, waiter);
     free(waiter);
@@ -190,8 +177,7 @@ struct wish {
 };
 
 static int read_slot(const struct moult_slots *slots, const json_t *body, struct wish *wish,
-                     struct moult_error *error)
-{
+                     struct moult_error *error) {
     const char *name;
     int found = moult_json_string(body, "slot", &name, error);
     if (found < 0)
@@ -209,8 +195,7 @@ static int read_slot(const struct moult_slots *slots, const json_t *body, struct
 }
 
 /* A field that is not known must not be taken for done, so it is refused. */
-static int check_fields(const json_t *body, const char *const *known, struct moult_error *error)
-{
+static int check_fields(const json_t *body, const char *const *known, struct moult_error *error) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)body, key, value)
@@ -225,8 +210,7 @@ static int check_fields(const json_t *body, const char *const *known, struct mou
 }
 
 static int read_wish(const struct moult_slots *slots, const json_t *body, struct wish *wish,
-                     struct moult_error *error)
-{
+                     struct moult_error *error) {
     static const char *const of_update[] = {"model", "slot", "wait", "force", "if_busy", NULL};
     static const char *const of_rollback[] = {"slot", "wait", "force", "if_busy", NULL};
     const char *if_busy = "join";
@@ -246,8 +230,7 @@ static int read_wish(const struct moult_slots *slots, const json_t *body, struct
     return 0;
 }
 
-static void fail_start(struct moult_http_request *request, const struct moult_error *error)
-{
+static void fail_start(struct moult_http_request *request, const struct moult_error *error) {
     enum moult_http_error kind = MOULT_HTTP_UNAVAILABLE;
     if (error->code == MOULT_ERROR_INVALID)
         kind = MOULT_HTTP_FORBIDDEN;
@@ -259,8 +242,7 @@ static void fail_start(struct moult_http_request *request, const struct moult_er
 }
 
 static void start_and_wait(struct moult_http_request *request,
-                           const struct moult_update_order *order)
-{
+                           const struct moult_update_order *order) {
     struct waiter *waiter = moult_allocate(1, sizeof *waiter);
     waiter->request = request;
     waiter->updates = moult_http_server(request)->updates;
@@ -276,8 +258,7 @@ static void start_and_wait(struct moult_http_request *request,
         free(waiter);
 }
 
-static void start(struct moult_http_request *request, const struct moult_update_order *order)
-{
+static void start(struct moult_http_request *request, const struct moult_update_order *order) {
     struct moult_error error;
     struct moult_update_result result = {.slot = order->slot, .status = MOULT_UPDATE_RUNNING};
     if (moult_updates_start(moult_http_server(request)->updates, order, NULL, NULL, &result.id,
@@ -287,8 +268,7 @@ static void start(struct moult_http_request *request, const struct moult_update_
         answer_result(request, &result);
 }
 
-static void start_from_body(struct moult_http_request *request, bool rollback)
-{
+static void start_from_body(struct moult_http_request *request, bool rollback) {
     const struct moult_slots *slots = moult_http_server(request)->slots;
     struct moult_error error;
     struct wish wish = {.order.rollback = rollback};
@@ -311,18 +291,15 @@ static void start_from_body(struct moult_http_request *request, bool rollback)
     json_decref(body);
 }
 
-void moult_own_update_start(struct moult_http_request *request)
-{
+void moult_own_update_start(struct moult_http_request *request) {
     start_from_body(request, false);
 }
 
-void moult_own_rollback(struct moult_http_request *request)
-{
+void moult_own_rollback(struct moult_http_request *request) {
     start_from_body(request, true);
 }
 
-void moult_own_update_cancel(struct moult_http_request *request)
-{
+void moult_own_update_cancel(struct moult_http_request *request) {
     struct moult_updates *updates = moult_http_server(request)->updates;
     uint64_t id = id_of_path(request);
     if (id == 0 || !moult_updates_cancel(updates, id)) {

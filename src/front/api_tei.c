@@ -6,14 +6,12 @@
 #include "front/embedding.h"
 
 static int refuse(struct moult_embedding *embedding, const char *param,
-                  const struct moult_error *error)
-{
+                  const struct moult_error *error) {
     return moult_embedding_refuse(embedding, MOULT_HTTP_INVALID, param, "%s", error->message);
 }
 
 /* What the request does not say, --overlong has decided. */
-static int read_truncation(struct moult_embedding *embedding, const json_t *body)
-{
+static int read_truncation(struct moult_embedding *embedding, const json_t *body) {
     struct moult_error error;
     bool truncate = embedding->options.overlong != MOULT_OVERLONG_ERROR;
     const char *direction = "Right";
@@ -34,8 +32,7 @@ static int read_truncation(struct moult_embedding *embedding, const json_t *body
 
 /* sentence-transformers knows "query" and "document" for every model, empty
  * where the model has none; "passage" is what E5 and its like call a document. */
-static int read_prompt(struct moult_embedding *embedding, const json_t *body)
-{
+static int read_prompt(struct moult_embedding *embedding, const json_t *body) {
     struct moult_error error;
     const char *name;
     int found = moult_json_string(body, "prompt_name", &name, &error);
@@ -53,8 +50,7 @@ static int read_prompt(struct moult_embedding *embedding, const json_t *body)
     return 0;
 }
 
-static int read_request(struct moult_embedding *embedding, const json_t *body)
-{
+static int read_request(struct moult_embedding *embedding, const json_t *body) {
     struct moult_error error;
     bool normalize = true;
     embedding->frame.commas = true;
@@ -69,8 +65,7 @@ static int read_request(struct moult_embedding *embedding, const json_t *body)
 }
 
 static void frame(const struct moult_embedding *embedding, struct moult_buffer *head,
-                  struct moult_buffer *tail)
-{
+                  struct moult_buffer *tail) {
     (void)embedding;
     moult_buffer_text(head, "[");
     moult_buffer_text(tail, "]");
@@ -83,7 +78,6 @@ static const struct moult_embedding_dialect dialect = {
     .frame = frame,
 };
 
-void moult_tei_embed(struct moult_http_request *request)
-{
+void moult_tei_embed(struct moult_http_request *request) {
     moult_embedding_from_body(request, &dialect);
 }

@@ -22,8 +22,7 @@ static void on_done(struct moult_job *job);
 
 /* -------------------------------------------------------------- its lifetime */
 
-static void embedding_free(struct moult_embedding *embedding)
-{
+static void embedding_free(struct moult_embedding *embedding) {
     if (embedding->job != NULL)
         moult_job_close(embedding->job);
     free(embedding->model);
@@ -34,14 +33,12 @@ static void embedding_free(struct moult_embedding *embedding)
     free(embedding);
 }
 
-static void release(void *context)
-{
+static void release(void *context) {
     embedding_free(context);
 }
 
 /* The job is the slots' from its submission to `done`: they close an abandoned one. */
-static void on_gone(void *context)
-{
+static void on_gone(void *context) {
     struct moult_embedding *embedding = context;
     struct moult_server *server = moult_http_server(embedding->request);
     embedding->request = NULL;
@@ -55,8 +52,7 @@ static void on_gone(void *context)
 
 /* ":query" or ":document" behind a model's name chooses the prompt. Slots have no
  * colon in their names. */
-static void set_model(struct moult_embedding *embedding, const char *model)
-{
+static void set_model(struct moult_embedding *embedding, const char *model) {
     static const struct {
         const char *suffix;
         enum moult_prompt prompt;
@@ -74,8 +70,7 @@ static void set_model(struct moult_embedding *embedding, const char *model)
 }
 
 static struct moult_embedding *embedding_open(struct moult_http_request *request,
-                                              const struct moult_embedding_dialect *dialect)
-{
+                                              const struct moult_embedding_dialect *dialect) {
     struct moult_embedding *embedding = moult_allocate(1, sizeof *embedding);
     const struct moult_serve_options *options = moult_http_server(request)->options;
     embedding->dialect = dialect;
@@ -96,13 +91,11 @@ static struct moult_embedding *embedding_open(struct moult_http_request *request
 
 /* ------------------------------------------------------------------ the way in */
 
-static void work_in_pool(uv_work_t *work)
-{
+static void work_in_pool(uv_work_t *work) {
     read_body(work->data);
 }
 
-static void after_pool(uv_work_t *work, int status)
-{
+static void after_pool(uv_work_t *work, int status) {
     (void)status;
     struct moult_embedding *embedding = work->data;
     embedding->in_pool = false;
@@ -113,8 +106,7 @@ static void after_pool(uv_work_t *work, int status)
 }
 
 void moult_embedding_from_body(struct moult_http_request *request,
-                               const struct moult_embedding_dialect *dialect)
-{
+                               const struct moult_embedding_dialect *dialect) {
     struct moult_embedding *embedding = embedding_open(request, dialect);
     embedding->body = moult_http_body(request, &embedding->body_size);
     if (embedding->body_size > MOULT_BODY_BYTES_ON_LOOP) {
@@ -127,8 +119,7 @@ void moult_embedding_from_body(struct moult_http_request *request,
 }
 
 /* The texts leave as one message; what they were read from may go. */
-static void write_message(struct moult_embedding *embedding)
-{
+static void write_message(struct moult_embedding *embedding) {
     for (uint32_t i = 0; i < embedding->count; i++)
         for (size_t at = 0; at < embedding->texts[i].size; at++)
             embedding->characters += ((unsigned char)embedding->texts[i].bytes[at] & 0xC0) != 0x80;
@@ -139,8 +130,7 @@ static void write_message(struct moult_embedding *embedding)
     embedding->texts = NULL;
 }
 
-static void read_body(struct moult_embedding *embedding)
-{
+static void read_body(struct moult_embedding *embedding) {
     struct moult_error error;
     json_t *body = moult_json_read_object(embedding->body, embedding->body_size, &error);
     if (body == NULL) {
@@ -154,8 +144,7 @@ static void read_body(struct moult_embedding *embedding)
 
 void moult_embedding_from_text(struct moult_http_request *request,
                                const struct moult_embedding_dialect *dialect, const char *text,
-                               size_t size)
-{
+                               size_t size) {
     struct moult_embedding *embedding = embedding_open(request, dialect);
     if (size == 0) {
         moult_embedding_refuse(embedding, MOULT_HTTP_EMPTY, NULL, "\"%s\" is empty.",
@@ -175,16 +164,14 @@ void moult_embedding_from_text(struct moult_http_request *request,
 
 /* Ends with an error. Frees the embedding, and its job with it unless that was submitted. */
 static void fail(struct moult_embedding *embedding, enum moult_http_error kind, const char *param,
-                 const char *message)
-{
+                 const char *message) {
     moult_http_fail(embedding->request, kind, param, "%s", message);
     embedding_free(embedding);
 }
 
 /* The check of here and now, for the sake of an early and exact answer: the
  * worker has the last word, for the generation may change before the job's turn. */
-static int check_dimensions(struct moult_embedding *embedding, const struct moult_target *target)
-{
+static int check_dimensions(struct moult_embedding *embedding, const struct moult_target *target) {
     const struct moult_generation *generation =
         target->pinned != NULL ? target->pinned : moult_slot_current(target->slot);
     if (generation == NULL)
@@ -199,8 +186,7 @@ static int check_dimensions(struct moult_embedding *embedding, const struct moul
 }
 
 static struct moult_job *make_job(struct moult_embedding *embedding,
-                                  const struct moult_target *target)
-{
+                                  const struct moult_target *target) {
     struct moult_job *job = moult_job_open();
     job->slot = target->slot;
     job->pinned = target->pinned;
@@ -216,8 +202,7 @@ static struct moult_job *make_job(struct moult_embedding *embedding,
     return job;
 }
 
-static void submit(struct moult_embedding *embedding, const struct moult_target *target)
-{
+static void submit(struct moult_embedding *embedding, const struct moult_target *target) {
     struct moult_server *server = moult_http_server(embedding->request);
     struct moult_error error;
     uint32_t retry_after_s = 1;
@@ -237,8 +222,7 @@ static void submit(struct moult_embedding *embedding, const struct moult_target 
 }
 
 /* Back in the loop: what is asked is known, or why it cannot be. */
-static void go_on(struct moult_embedding *embedding)
-{
+static void go_on(struct moult_embedding *embedding) {
     moult_http_drop_body(embedding->request);
     if (embedding->refusal.refused) {
         fail(embedding, embedding->refusal.kind, embedding->refusal.param,
@@ -266,15 +250,13 @@ static void go_on(struct moult_embedding *embedding)
 
 /* ----------------------------------------------------------------- the way out */
 
-static void add_number(struct moult_http_request *request, const char *name, uint64_t number)
-{
+static void add_number(struct moult_http_request *request, const char *name, uint64_t number) {
     char text[24];
     snprintf(text, sizeof text, "%" PRIu64, number);
     moult_http_add_header(request, name, text);
 }
 
-static void add_headers(const struct moult_embedding *embedding)
-{
+static void add_headers(const struct moult_embedding *embedding) {
     struct moult_http_request *request = embedding->request;
     const struct moult_job *job = embedding->job;
     add_number(request, "x-moult-generation", moult_generation_number(job->generation));
@@ -298,8 +280,7 @@ static void add_headers(const struct moult_embedding *embedding)
 }
 
 /* Cells that lie end to end go as one piece. Returns how many pieces there are. */
-static unsigned gather_cells(const struct moult_answer_view *answer, struct iovec *pieces)
-{
+static unsigned gather_cells(const struct moult_answer_view *answer, struct iovec *pieces) {
     unsigned count = 0;
     for (uint32_t i = 0; i < answer->count; i++) {
         char *cell = (char *)(uintptr_t)answer->block + answer->cells[i].offset;
@@ -311,8 +292,7 @@ static unsigned gather_cells(const struct moult_answer_view *answer, struct iove
     return count;
 }
 
-static void send_cells(struct moult_embedding *embedding)
-{
+static void send_cells(struct moult_embedding *embedding) {
     struct iovec at_hand[PIECES_AT_HAND];
     const struct moult_answer_view *answer = &embedding->job->answer;
     size_t room = (size_t)answer->count + 2;
@@ -328,8 +308,7 @@ static void send_cells(struct moult_embedding *embedding)
         free(pieces);
 }
 
-static void send_body(struct moult_embedding *embedding)
-{
+static void send_body(struct moult_embedding *embedding) {
     embedding->dialect->body(embedding, &embedding->head);
     size_t size;
     char *body = moult_buffer_take(&embedding->head, &size);
@@ -337,8 +316,7 @@ static void send_body(struct moult_embedding *embedding)
     embedding_free(embedding);
 }
 
-static void fail_invalid(struct moult_embedding *embedding)
-{
+static void fail_invalid(struct moult_embedding *embedding) {
     const struct moult_answer_view *answer = &embedding->job->answer;
     char message[sizeof answer->message + 64];
     if (answer->message_text < embedding->count && embedding->count > 1)
@@ -349,8 +327,7 @@ static void fail_invalid(struct moult_embedding *embedding)
     fail(embedding, MOULT_HTTP_INVALID, embedding->dialect->texts_name, message);
 }
 
-static void on_done(struct moult_job *job)
-{
+static void on_done(struct moult_job *job) {
     struct moult_embedding *embedding = job->owner;
     switch (job->outcome) {
     case MOULT_JOB_KILLED_WORKER:
@@ -380,8 +357,7 @@ static void on_done(struct moult_job *job)
 /* --------------------------------------------------------------- for the dialects */
 
 int moult_embedding_refuse(struct moult_embedding *embedding, enum moult_http_error kind,
-                           const char *param, const char *format, ...)
-{
+                           const char *param, const char *format, ...) {
     struct moult_embedding_refusal *refusal = &embedding->refusal;
     refusal->refused = true;
     refusal->kind = kind;
@@ -393,8 +369,7 @@ int moult_embedding_refuse(struct moult_embedding *embedding, enum moult_http_er
     return -1;
 }
 
-static int refuse_item(struct moult_embedding *embedding, const json_t *item, size_t index)
-{
+static int refuse_item(struct moult_embedding *embedding, const json_t *item, size_t index) {
     const char *name = embedding->dialect->texts_name;
     if (json_is_integer(item) || (json_is_array(item) && json_array_size(item) > 0 &&
                                   json_is_integer(json_array_get(item, 0))))
@@ -408,8 +383,7 @@ static int refuse_item(struct moult_embedding *embedding, const json_t *item, si
                                   moult_json_type_name(item));
 }
 
-int moult_embedding_read_texts(struct moult_embedding *embedding, const json_t *value)
-{
+int moult_embedding_read_texts(struct moult_embedding *embedding, const json_t *value) {
     const char *name = embedding->dialect->texts_name;
     if (value == NULL)
         return moult_embedding_refuse(embedding, MOULT_HTTP_INVALID, name,
@@ -447,8 +421,7 @@ int moult_embedding_read_texts(struct moult_embedding *embedding, const json_t *
     return 0;
 }
 
-int moult_embedding_read_dimensions(struct moult_embedding *embedding, const json_t *body)
-{
+int moult_embedding_read_dimensions(struct moult_embedding *embedding, const json_t *body) {
     struct moult_error error;
     int found = moult_json_count(body, "dimensions", &embedding->options.dimensions, &error);
     if (found < 0)
@@ -460,8 +433,7 @@ int moult_embedding_read_dimensions(struct moult_embedding *embedding, const jso
     return 0;
 }
 
-int moult_embedding_read_model(struct moult_embedding *embedding, const json_t *body)
-{
+int moult_embedding_read_model(struct moult_embedding *embedding, const json_t *body) {
     struct moult_error error;
     const char *model;
     int found = moult_json_string(body, "model", &model, &error);

@@ -5,15 +5,13 @@
 
 static const char *const own_hosts[] = {"localhost", "127.0.0.1", "[::1]"};
 
-bool moult_guard_is_loopback(const char *host)
-{
+bool moult_guard_is_loopback(const char *host) {
     return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
            strcmp(host, "::1") == 0;
 }
 
 /* The bytes of a Host header without its port. */
-static size_t host_name_size(const char *host)
-{
+static size_t host_name_size(const char *host) {
     if (host[0] == '[') {
         const char *end = strchr(host, ']');
         return end != NULL ? (size_t)(end - host) + 1 : strlen(host);
@@ -21,13 +19,11 @@ static size_t host_name_size(const char *host)
     return strcspn(host, ":");
 }
 
-static bool is_name(const char *name, const char *host, size_t size)
-{
+static bool is_name(const char *name, const char *host, size_t size) {
     return strlen(name) == size && strncasecmp(name, host, size) == 0;
 }
 
-static bool host_is_allowed(const struct moult_serve_options *options, const char *host)
-{
+static bool host_is_allowed(const struct moult_serve_options *options, const char *host) {
     size_t size = host_name_size(host);
     for (unsigned i = 0; i < sizeof own_hosts / sizeof own_hosts[0]; i++)
         if (is_name(own_hosts[i], host, size))
@@ -38,8 +34,7 @@ static bool host_is_allowed(const struct moult_serve_options *options, const cha
     return is_name(options->host, host, size);
 }
 
-bool moult_guard_allows_origin(const struct moult_serve_options *options, const char *origin)
-{
+bool moult_guard_allows_origin(const struct moult_serve_options *options, const char *origin) {
     for (unsigned i = 0; i < options->cors_origin_count; i++)
         if (strcmp(options->cors_origins[i], "*") == 0 ||
             strcasecmp(options->cors_origins[i], origin) == 0)
@@ -48,16 +43,14 @@ bool moult_guard_allows_origin(const struct moult_serve_options *options, const 
 }
 
 /* An Origin is the server's own when what follows "scheme://" is its Host. */
-static bool origin_is_own(const char *origin, const char *host)
-{
+static bool origin_is_own(const char *origin, const char *host) {
     const char *authority = strstr(origin, "://");
     return authority != NULL && host != NULL && strcasecmp(authority + 3, host) == 0;
 }
 
 /* Takes as long for a nearly right key as for a wrong one: every byte of the
  * given one is looked at, whatever the expected one says. */
-static bool key_equals(const char *expected, const char *given)
-{
+static bool key_equals(const char *expected, const char *given) {
     size_t expected_size = strlen(expected), given_size = strlen(given);
     volatile unsigned char difference = expected_size != given_size;
     for (size_t i = 0; i < given_size; i++) {
@@ -67,8 +60,7 @@ static bool key_equals(const char *expected, const char *given)
     return difference == 0;
 }
 
-static bool key_is_right(const char *key, const char *authorization)
-{
+static bool key_is_right(const char *key, const char *authorization) {
     static const char scheme[] = "Bearer ";
     if (authorization == NULL || strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
         return false;
@@ -77,8 +69,7 @@ static bool key_is_right(const char *key, const char *authorization)
     return key_equals(key, authorization);
 }
 
-static bool is_json(const char *content_type)
-{
+static bool is_json(const char *content_type) {
     static const char json[] = "application/json";
     if (content_type == NULL || strncasecmp(content_type, json, sizeof json - 1) != 0)
         return false;
@@ -88,8 +79,7 @@ static bool is_json(const char *content_type)
 
 int moult_guard_check(const struct moult_serve_options *options,
                       const struct moult_guard_request *request, const struct moult_route *route,
-                      enum moult_http_error *kind, struct moult_error *error)
-{
+                      enum moult_http_error *kind, struct moult_error *error) {
     *kind = MOULT_HTTP_FORBIDDEN;
     bool keyless = options->api_key == NULL;
     if (keyless && moult_guard_is_loopback(options->host) && request->host != NULL &&

@@ -125,8 +125,7 @@ static void look_around(uv_timer_t *timer);
 
 /* ------------------------------------------------------------------ lists */
 
-static void list_add(struct moult_http *http, struct moult_http_request *request)
-{
+static void list_add(struct moult_http *http, struct moult_http_request *request) {
     request->next = http->requests;
     if (http->requests != NULL)
         http->requests->previous = request;
@@ -136,8 +135,7 @@ static void list_add(struct moult_http *http, struct moult_http_request *request
         uv_timer_start(&http->look, look_around, MOULT_GONE_LOOK_MS, MOULT_GONE_LOOK_MS);
 }
 
-static void list_remove(struct moult_http *http, struct moult_http_request *request)
-{
+static void list_remove(struct moult_http *http, struct moult_http_request *request) {
     if (request->next != NULL)
         request->next->previous = request->previous;
     if (request->previous != NULL)
@@ -147,15 +145,13 @@ static void list_remove(struct moult_http *http, struct moult_http_request *requ
     http->open_requests--;
 }
 
-static void held_add(struct moult_http *http, struct moult_http_request *request)
-{
+static void held_add(struct moult_http *http, struct moult_http_request *request) {
     request->held_next = NULL;
     *http->held_end = request;
     http->held_end = &request->held_next;
 }
 
-static void held_remove_first(struct moult_http *http)
-{
+static void held_remove_first(struct moult_http *http) {
     http->held_first = http->held_first->held_next;
     if (http->held_first == NULL)
         http->held_end = &http->held_first;
@@ -163,16 +159,14 @@ static void held_remove_first(struct moult_http *http)
 
 /* ----------------------------------------------------------------- bodies */
 
-static void set_deadline(struct moult_http_request *request, size_t bytes)
-{
+static void set_deadline(struct moult_http_request *request, size_t bytes) {
     uint64_t seconds = request->http->draining ? SLOW_SECONDS_DRAINING : SLOW_SECONDS;
     seconds += bytes / SLOW_BYTES_PER_SECOND;
     request->deadline_ns = moult_clock_ns() + seconds * 1000000000u;
 }
 
 /* Requests that the client still sends, or answers that it still takes, get less time. */
-static void shorten_deadline(struct moult_http_request *request)
-{
+static void shorten_deadline(struct moult_http_request *request) {
     uint64_t deadline_ns = request->deadline_ns;
     if (deadline_ns == 0)
         return;
@@ -182,24 +176,21 @@ static void shorten_deadline(struct moult_http_request *request)
         request->deadline_ns = deadline_ns;
 }
 
-static bool bodies_have_room(const struct moult_http *http, size_t bytes)
-{
+static bool bodies_have_room(const struct moult_http *http, size_t bytes) {
     if (http->bodies_bytes == 0)
         return true;   /* However large --max-body is, one fits. */
     return http->bodies_bytes < MOULT_BODIES_BYTES_MAX &&
            bytes <= MOULT_BODIES_BYTES_MAX - http->bodies_bytes;
 }
 
-static void count_body(struct moult_http_request *request, size_t bytes)
-{
+static void count_body(struct moult_http_request *request, size_t bytes) {
     request->body_counted = bytes;
     request->http->bodies_bytes += bytes;
 }
 
 /* Gives all but `left` bytes of a request's share back, and lets those go on that
  * waited for it. */
-static void uncount_body(struct moult_http_request *request, size_t left)
-{
+static void uncount_body(struct moult_http_request *request, size_t left) {
     struct moult_http *http = request->http;
     if (request->body_counted <= left)
         return;
@@ -217,8 +208,7 @@ static void uncount_body(struct moult_http_request *request, size_t left)
     }
 }
 
-void moult_http_drop_body(struct moult_http_request *request)
-{
+void moult_http_drop_body(struct moult_http_request *request) {
     free(request->body);
     request->body = NULL;
     request->body_size = 0;
@@ -226,8 +216,7 @@ void moult_http_drop_body(struct moult_http_request *request)
 
 /* ---------------------------------------------------------------- answers */
 
-static void add_headers(struct moult_http_request *request, const char *content_type)
-{
+static void add_headers(struct moult_http_request *request, const char *content_type) {
     struct MHD_Response *response = request->response;
     MHD_add_response_header(response, "Content-Type", content_type);
     const char *end = request->headers.bytes + request->headers.size;
@@ -239,8 +228,7 @@ static void add_headers(struct moult_http_request *request, const char *content_
 }
 
 /* Hands the finished answer to libmicrohttpd, within one of its callbacks. */
-static enum MHD_Result queue(struct moult_http_request *request)
-{
+static enum MHD_Result queue(struct moult_http_request *request) {
     if (request->must_close || request->http->draining)
         MHD_add_response_header(request->response, "Connection", "close");
     enum MHD_Result result =
@@ -253,8 +241,7 @@ static enum MHD_Result queue(struct moult_http_request *request)
 }
 
 static void give(struct moult_http_request *request, unsigned status, const char *content_type,
-                 struct MHD_Response *response, size_t size)
-{
+                 struct MHD_Response *response, size_t size) {
     MOULT_REQUIRE(request->response == NULL && request->state != ANSWERED &&
                   request->state != GONE && response != NULL);
     request->response = response;
@@ -269,16 +256,14 @@ static void give(struct moult_http_request *request, unsigned status, const char
 }
 
 void moult_http_answer(struct moult_http_request *request, unsigned status,
-                       const char *content_type, char *body, size_t size)
-{
+                       const char *content_type, char *body, size_t size) {
     give(request, status, content_type,
          MHD_create_response_from_buffer_with_free_callback(size, body, free), size);
 }
 
 static void answer_copied(struct moult_http_request *request, unsigned status,
                           const char *content_type, const struct iovec *pieces, unsigned count,
-                          size_t size)
-{
+                          size_t size) {
     char *body = moult_allocate(size + 1, 1);
     size_t at = 0;
     for (unsigned i = 0; i < count; i++) {
@@ -302,8 +287,7 @@ struct reading {
     struct iovec pieces[];
 };
 
-static ssize_t read_pieces(void *context, uint64_t position, char *bytes, size_t room)
-{
+static ssize_t read_pieces(void *context, uint64_t position, char *bytes, size_t room) {
     struct reading *reading = context;
     MOULT_REQUIRE(position == reading->position);
     size_t size = 0;
@@ -323,8 +307,7 @@ static ssize_t read_pieces(void *context, uint64_t position, char *bytes, size_t
     return (ssize_t)size;
 }
 
-static void end_reading(void *context)
-{
+static void end_reading(void *context) {
     struct reading *reading = context;
     reading->release(reading->context);
     free(reading);
@@ -332,8 +315,7 @@ static void end_reading(void *context)
 
 void moult_http_answer_pieces(struct moult_http_request *request, unsigned status,
                               const char *content_type, const struct iovec *pieces, unsigned count,
-                              void (*release)(void *context), void *context)
-{
+                              void (*release)(void *context), void *context) {
     size_t size = 0;
     for (unsigned i = 0; i < count; i++)
         size += pieces[i].iov_len;
@@ -352,8 +334,8 @@ void moult_http_answer_pieces(struct moult_http_request *request, unsigned statu
          size);
 }
 
-void moult_http_add_header(struct moult_http_request *request, const char *name, const char *value)
-{
+void moult_http_add_header(struct moult_http_request *request, const char *name,
+                           const char *value) {
     moult_buffer_append(&request->headers, name, strlen(name) + 1);
     moult_buffer_append(&request->headers, value, strlen(value) + 1);
     MOULT_REQUIRE(!request->headers.overflowed);
@@ -370,8 +352,7 @@ struct heading {
 };
 
 static enum MHD_Result read_header(void *context, enum MHD_ValueKind kind, const char *name,
-                                   const char *value)
-{
+                                   const char *value) {
     (void)kind;
     struct heading *heading = context;
     if (value == NULL)
@@ -401,8 +382,7 @@ static enum MHD_Result read_header(void *context, enum MHD_ValueKind kind, const
 
 /* Where two programs in a row could disagree on where this request ends, nobody
  * should guess: that is how requests are smuggled. */
-static const char *framing_fault(const struct heading *heading, const char *version)
-{
+static const char *framing_fault(const struct heading *heading, const char *version) {
     if (heading->odd_names)
         return "The name of a header has white space in it.";
     if (heading->content_lengths > 1)
@@ -419,8 +399,7 @@ static const char *framing_fault(const struct heading *heading, const char *vers
     return NULL;
 }
 
-static void allow_origin(struct moult_http_request *request, const char *origin)
-{
+static void allow_origin(struct moult_http_request *request, const char *origin) {
     if (origin == NULL || !moult_guard_allows_origin(request->http->server->options, origin))
         return;
     moult_http_add_header(request, "Access-Control-Allow-Origin", origin);
@@ -429,8 +408,7 @@ static void allow_origin(struct moult_http_request *request, const char *origin)
     moult_http_add_header(request, "Vary", "Origin");
 }
 
-static void answer_preflight(struct moult_http_request *request, const char *allowed)
-{
+static void answer_preflight(struct moult_http_request *request, const char *allowed) {
     moult_http_add_header(request, "Access-Control-Allow-Methods", allowed);
     moult_http_add_header(request, "Access-Control-Allow-Headers",
                           "authorization, content-type, x-moult-model");
@@ -440,8 +418,7 @@ static void answer_preflight(struct moult_http_request *request, const char *all
 
 /* Answers at once whatever can be said without the body. */
 static void check_heading(struct moult_http_request *request, const struct heading *heading,
-                          const char *version, uint64_t length)
-{
+                          const char *version, uint64_t length) {
     const char *allowed = NULL;
     request->route =
         moult_routes_find(request->method, request->path, &request->rest, &allowed);
@@ -477,8 +454,7 @@ static void check_heading(struct moult_http_request *request, const struct headi
 }
 
 static enum MHD_Result begin(struct moult_http_request *request, const char *method,
-                             const char *url, const char *version)
-{
+                             const char *url, const char *version) {
     request->method = method;
     request->path = url;
     struct heading heading = {.guard = {.method = method}};
@@ -506,8 +482,7 @@ static enum MHD_Result begin(struct moult_http_request *request, const char *met
 /* ------------------------------------------------------ its body and its end */
 
 /* Chunked bodies are known to be too long only when they are. */
-static void refuse_long_body(struct moult_http_request *request)
-{
+static void refuse_long_body(struct moult_http_request *request) {
     moult_http_drop_body(request);
     uncount_body(request, 0);
     moult_http_fail(request, MOULT_HTTP_TOO_LARGE, NULL,
@@ -516,16 +491,14 @@ static void refuse_long_body(struct moult_http_request *request)
     request->state = REFUSED;
 }
 
-static enum MHD_Result discard(struct moult_http_request *request, size_t *size)
-{
+static enum MHD_Result discard(struct moult_http_request *request, size_t *size) {
     size_t size_max = request->http->server->options->body_bytes_max;
     request->discarded_bytes += *size;
     *size = 0;
     return request->discarded_bytes / DISCARDED_LIMITS > size_max ? MHD_NO : MHD_YES;
 }
 
-static void hold(struct moult_http_request *request)
-{
+static void hold(struct moult_http_request *request) {
     request->state = HELD;
     request->deadline_ns = 0;
     held_add(request->http, request);
@@ -534,8 +507,7 @@ static void hold(struct moult_http_request *request)
 
 /* Pages that never come are never touched, so the declared size costs nothing;
  * a chunked body has its first bytes uncounted and then the limit. */
-static void make_room(struct moult_http_request *request)
-{
+static void make_room(struct moult_http_request *request) {
     size_t room = request->body_capacity;
     if (request->body_counted == 0 && room > UNCOUNTED_BODY_BYTES)
         room = UNCOUNTED_BODY_BYTES;
@@ -546,8 +518,7 @@ static void make_room(struct moult_http_request *request)
 }
 
 static enum MHD_Result take_body(struct moult_http_request *request, const char *bytes,
-                                 size_t *size)
-{
+                                 size_t *size) {
     struct moult_http *http = request->http;
     if (request->state == REFUSED)
         return discard(request, size);
@@ -570,8 +541,7 @@ static enum MHD_Result take_body(struct moult_http_request *request, const char 
     return MHD_YES;
 }
 
-static enum MHD_Result handle(struct moult_http_request *request)
-{
+static enum MHD_Result handle(struct moult_http_request *request) {
     request->state = HANDLED;
     request->deadline_ns = 0;
     uncount_body(request, request->body_size);
@@ -586,8 +556,7 @@ static enum MHD_Result handle(struct moult_http_request *request)
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
                                   const char *url, const char *method, const char *version,
-                                  const char *bytes, size_t *size, void **of_connection)
-{
+                                  const char *bytes, size_t *size, void **of_connection) {
     (void)context;
     (void)connection;
     struct moult_http_request *request = *of_connection;
@@ -603,8 +572,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 }
 
 /* The first that is heard of a request: its line, not decoded yet. */
-static void *on_line(void *context, const char *uri, struct MHD_Connection *connection)
-{
+static void *on_line(void *context, const char *uri, struct MHD_Connection *connection) {
     struct moult_http *http = context;
     struct moult_http_request *request = moult_allocate(1, sizeof *request);
     request->http = http;
@@ -623,8 +591,7 @@ static void *on_line(void *context, const char *uri, struct MHD_Connection *conn
 }
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **of_connection,
-                         enum MHD_RequestTerminationCode code)
-{
+                         enum MHD_RequestTerminationCode code) {
     (void)context;
     (void)connection;
     (void)code;
@@ -643,35 +610,30 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 
 /* ------------------------------------------------------------------ the loop */
 
-static void on_timer(uv_timer_t *timer)
-{
+static void on_timer(uv_timer_t *timer) {
     run(timer->data);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
+static void on_poll(uv_poll_t *poll, int status, int events) {
     (void)status;
     (void)events;
     run(poll->data);
 }
 
 /* Answers that were given in this turn of the loop leave together. */
-static void on_prepare(uv_prepare_t *prepare)
-{
+static void on_prepare(uv_prepare_t *prepare) {
     struct moult_http *http = prepare->data;
     if (http->run_due)
         run(http);
 }
 
-static unsigned connections(const struct moult_http *http)
-{
+static unsigned connections(const struct moult_http *http) {
     return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
 }
 
 /* At the limit of connections or descriptors the daemon stops listening; one that
  * goes lets it listen again, but only at the next MHD_run(). */
-static void run(struct moult_http *http)
-{
+static void run(struct moult_http *http) {
     unsigned before = connections(http);
     http->run_due = false;
     MHD_run(http->daemon);
@@ -686,16 +648,14 @@ static void run(struct moult_http *http)
         uv_timer_stop(&http->timer);
 }
 
-static bool client_has_gone(int fd)
-{
+static bool client_has_gone(int fd) {
     char byte;
     ssize_t got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 /* Wakes a sleeping connection for the last time: on_request() closes it. */
-static void let_go(struct moult_http_request *request)
-{
+static void let_go(struct moult_http_request *request) {
     void (*gone)(void *context) = request->gone;
     request->state = GONE;
     request->gone = NULL;
@@ -706,8 +666,7 @@ static void let_go(struct moult_http_request *request)
 }
 
 void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *context),
-                        void *context)
-{
+                        void *context) {
     request->gone = gone;
     request->gone_context = context;
 }
@@ -716,8 +675,7 @@ void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *c
  * A sleeping connection it does not poll; and where the end came together with the
  * last bytes of a part of a body, it has used up the one edge that epoll gives for
  * both. Shutting the socket down makes another one. */
-static void look_at(struct moult_http_request *request, uint64_t now_ns)
-{
+static void look_at(struct moult_http_request *request, uint64_t now_ns) {
     bool late = request->deadline_ns != 0 && now_ns > request->deadline_ns;
     if (now_ns - request->begun_ns < MOULT_GONE_LOOK_MS * 1000000ull)
         return;
@@ -744,8 +702,7 @@ static void look_at(struct moult_http_request *request, uint64_t now_ns)
     }
 }
 
-static void look_around(uv_timer_t *timer)
-{
+static void look_around(uv_timer_t *timer) {
     struct moult_http *http = timer->data;
     uint64_t now_ns = moult_clock_ns();
     struct moult_http_request *next;
@@ -757,8 +714,7 @@ static void look_around(uv_timer_t *timer)
     }
 }
 
-static void log_from_microhttpd(void *context, const char *format, va_list arguments)
-{
+static void log_from_microhttpd(void *context, const char *format, va_list arguments) {
     (void)context;
     char message[512];
     vsnprintf(message, sizeof message, format, arguments);
@@ -769,8 +725,7 @@ static void log_from_microhttpd(void *context, const char *format, va_list argum
 /* -------------------------------------------------------------- open and close */
 
 static void on_connection(void *context, struct MHD_Connection *connection,
-                          void **of_connection, enum MHD_ConnectionNotificationCode code)
-{
+                          void **of_connection, enum MHD_ConnectionNotificationCode code) {
     (void)context;
     (void)of_connection;
     if (code != MHD_CONNECTION_NOTIFY_STARTED)
@@ -782,8 +737,7 @@ static void on_connection(void *context, struct MHD_Connection *connection,
 
 /* Where descriptors are few, half of them, or all but 512, are for connections:
  * updates need some too. */
-static unsigned connections_max(void)
-{
+static unsigned connections_max(void) {
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
         return MOULT_CONNECTIONS_MAX;
@@ -792,8 +746,7 @@ static unsigned connections_max(void)
     return left < MOULT_CONNECTIONS_MAX ? (unsigned)left : MOULT_CONNECTIONS_MAX;
 }
 
-static struct MHD_Daemon *start_daemon(struct moult_http *http)
-{
+static struct MHD_Daemon *start_daemon(struct moult_http *http) {
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
         http, MHD_OPTION_EXTERNAL_LOGGER, log_from_microhttpd, NULL, MHD_OPTION_LISTEN_SOCKET,
@@ -805,8 +758,7 @@ static struct MHD_Daemon *start_daemon(struct moult_http *http)
         http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
 }
 
-static void open_handles(struct moult_http *http, int epoll_fd)
-{
+static void open_handles(struct moult_http *http, int epoll_fd) {
     uv_loop_t *loop = http->server->loop;
     MOULT_REQUIRE(uv_poll_init(loop, &http->poll, epoll_fd) == 0);
     MOULT_REQUIRE(uv_timer_init(loop, &http->timer) == 0);
@@ -818,8 +770,7 @@ static void open_handles(struct moult_http *http, int epoll_fd)
     uv_prepare_start(&http->prepare, on_prepare);
 }
 
-struct moult_http *moult_http_open(struct moult_server *server, struct moult_error *error)
-{
+struct moult_http *moult_http_open(struct moult_server *server, struct moult_error *error) {
     struct moult_http *http = moult_allocate(1, sizeof *http);
     http->server = server;
     http->held_end = &http->held_first;
@@ -841,13 +792,11 @@ struct moult_http *moult_http_open(struct moult_server *server, struct moult_err
     return http;
 }
 
-uint16_t moult_http_port(const struct moult_http *http)
-{
+uint16_t moult_http_port(const struct moult_http *http) {
     return http->port;
 }
 
-unsigned moult_http_open_requests(const struct moult_http *http)
-{
+unsigned moult_http_open_requests(const struct moult_http *http) {
     if (http->open_requests == 0 && moult_clock_ns() < http->drain_grace_until_ns)
         return connections(http);
     return http->open_requests;
@@ -855,8 +804,7 @@ unsigned moult_http_open_requests(const struct moult_http *http)
 
 /* Connections that the kernel has accepted already would be reset with the
  * listening socket, so they are taken first. */
-void moult_http_drain(struct moult_http *http)
-{
+void moult_http_drain(struct moult_http *http) {
     if (http->draining)
         return;
     struct pollfd listening = {.fd = http->listen_fd, .events = POLLIN};
@@ -872,15 +820,13 @@ void moult_http_drain(struct moult_http *http)
     http->run_due = true;
 }
 
-static void on_handle_closed(uv_handle_t *handle)
-{
+static void on_handle_closed(uv_handle_t *handle) {
     struct moult_http *http = handle->data;
     if (--http->handles_open == 0)
         free(http);
 }
 
-void moult_http_close(struct moult_http *http)
-{
+void moult_http_close(struct moult_http *http) {
     moult_http_drain(http);
     http->closing = true;
     for (struct moult_http_request *request = http->requests; request != NULL;
@@ -900,34 +846,28 @@ void moult_http_close(struct moult_http *http)
 
 /* ---------------------------------------------------------------- accessors */
 
-const char *moult_http_method(const struct moult_http_request *request)
-{
+const char *moult_http_method(const struct moult_http_request *request) {
     return request->method;
 }
 
-const char *moult_http_path(const struct moult_http_request *request)
-{
+const char *moult_http_path(const struct moult_http_request *request) {
     return request->path;
 }
 
-const char *moult_http_rest(const struct moult_http_request *request)
-{
+const char *moult_http_rest(const struct moult_http_request *request) {
     return request->rest;
 }
 
-const struct moult_route *moult_http_route(const struct moult_http_request *request)
-{
+const struct moult_route *moult_http_route(const struct moult_http_request *request) {
     return request->route;
 }
 
-const char *moult_http_header(const struct moult_http_request *request, const char *name)
-{
+const char *moult_http_header(const struct moult_http_request *request, const char *name) {
     return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
 }
 
 const char *moult_http_parameter(const struct moult_http_request *request, const char *name,
-                                 size_t *size)
-{
+                                 size_t *size) {
     const char *value = NULL;
     *size = 0;
     if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name,
@@ -936,18 +876,15 @@ const char *moult_http_parameter(const struct moult_http_request *request, const
     return value != NULL ? value : "";
 }
 
-const char *moult_http_body(const struct moult_http_request *request, size_t *size)
-{
+const char *moult_http_body(const struct moult_http_request *request, size_t *size) {
     *size = request->body_size;
     return request->body != NULL ? request->body : "";
 }
 
-struct moult_server *moult_http_server(const struct moult_http_request *request)
-{
+struct moult_server *moult_http_server(const struct moult_http_request *request) {
     return request->http->server;
 }
 
-uint64_t moult_http_begun_ns(const struct moult_http_request *request)
-{
+uint64_t moult_http_begun_ns(const struct moult_http_request *request) {
     return request->begun_ns;
 }

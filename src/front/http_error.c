@@ -40,23 +40,20 @@ static const struct {
                                 "unavailable"},
 };
 
-static void text_or_null(struct moult_buffer *body, const char *text)
-{
+static void text_or_null(struct moult_buffer *body, const char *text) {
     if (text == NULL)
         moult_buffer_text(body, "null");
     else
         moult_buffer_json_string(body, text, strlen(text));
 }
 
-unsigned moult_http_error_status(enum moult_dialect dialect, enum moult_http_error error)
-{
+unsigned moult_http_error_status(enum moult_dialect dialect, enum moult_http_error error) {
     MOULT_REQUIRE(error < MOULT_HTTP_ERRORS);
     return dialect == MOULT_DIALECT_TEI ? errors[error].tei_status : errors[error].status;
 }
 
 char *moult_http_error_body(enum moult_dialect dialect, enum moult_http_error error,
-                            const char *param, const char *message, size_t *size)
-{
+                            const char *param, const char *message, size_t *size) {
     struct moult_buffer body;
     moult_buffer_init(&body, 64 * MOULT_KIB);
     switch (dialect) {
@@ -86,8 +83,7 @@ char *moult_http_error_body(enum moult_dialect dialect, enum moult_http_error er
 }
 
 void moult_http_fail(struct moult_http_request *request, enum moult_http_error error,
-                     const char *param, const char *format, ...)
-{
+                     const char *param, const char *format, ...) {
     char message[1024];
     va_list arguments;
     va_start(arguments, format);

@@ -9,8 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int fail_to_bind(const char *host, uint16_t port, struct moult_error *error)
-{
+static int fail_to_bind(const char *host, uint16_t port, struct moult_error *error) {
     if (errno == EADDRINUSE)
         return moult_fail(error, MOULT_ERROR_SYSTEM,
                           "Port %u of %s is taken by another program; choose another one with "
@@ -25,8 +24,7 @@ static int fail_to_bind(const char *host, uint16_t port, struct moult_error *err
     return moult_fail_errno(error, "Port %u of %s cannot be listened on", port, host);
 }
 
-static uint16_t port_of(int fd)
-{
+static uint16_t port_of(int fd) {
     struct sockaddr_storage address;
     socklen_t size = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &size) != 0)
@@ -36,8 +34,7 @@ static uint16_t port_of(int fd)
     return ntohs(((struct sockaddr_in *)&address)->sin_port);
 }
 
-int moult_listen(const char *host, uint16_t port, uint16_t *bound, struct moult_error *error)
-{
+int moult_listen(const char *host, uint16_t port, uint16_t *bound, struct moult_error *error) {
     char service[8];
     snprintf(service, sizeof service, "%u", port);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};

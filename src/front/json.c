@@ -9,8 +9,7 @@
 
 /* Walks over the bytes once, minding strings only. It need not know whether
  * they are JSON: that is jansson's part, which refuses what is unbalanced. */
-static int check_shape(const char *bytes, size_t size, struct moult_error *error)
-{
+static int check_shape(const char *bytes, size_t size, struct moult_error *error) {
     unsigned depth = 0;
     uint32_t values = 1;
     for (size_t i = 0; i < size; i++) {
@@ -46,8 +45,7 @@ static int check_shape(const char *bytes, size_t size, struct moult_error *error
     return 0;
 }
 
-json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_error *error)
-{
+json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_error *error) {
     if (size == 0) {
         moult_fail(error, MOULT_ERROR_INVALID, "The body is empty; it must be a JSON object.");
         return NULL;
@@ -77,15 +75,13 @@ json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_erro
 }
 
 /* NULL where the key is absent or null. */
-static const json_t *given(const json_t *object, const char *key)
-{
+static const json_t *given(const json_t *object, const char *key) {
     const json_t *value = json_object_get(object, key);
     return json_is_null(value) ? NULL : value;
 }
 
 int moult_json_string(const json_t *object, const char *key, const char **value,
-                      struct moult_error *error)
-{
+                      struct moult_error *error) {
     const json_t *found = given(object, key);
     if (found == NULL)
         return 0;
@@ -99,8 +95,7 @@ int moult_json_string(const json_t *object, const char *key, const char **value,
 }
 
 int moult_json_boolean(const json_t *object, const char *key, bool *value,
-                       struct moult_error *error)
-{
+                       struct moult_error *error) {
     const json_t *found = given(object, key);
     if (found == NULL)
         return 0;
@@ -112,8 +107,7 @@ int moult_json_boolean(const json_t *object, const char *key, bool *value,
 }
 
 int moult_json_count(const json_t *object, const char *key, uint32_t *value,
-                     struct moult_error *error)
-{
+                     struct moult_error *error) {
     const json_t *found = given(object, key);
     if (found == NULL)
         return 0;
@@ -124,8 +118,7 @@ int moult_json_count(const json_t *object, const char *key, uint32_t *value,
     return 1;
 }
 
-const char *moult_json_type_name(const json_t *value)
-{
+const char *moult_json_type_name(const json_t *value) {
     if (value == NULL)
         return "nothing";
     switch (json_typeof(value)) {
@@ -141,8 +134,7 @@ const char *moult_json_type_name(const json_t *value)
     return "something else";
 }
 
-char *moult_json_write(const json_t *value, size_t *size)
-{
+char *moult_json_write(const json_t *value, size_t *size) {
     char *text = json_dumps(value, JSON_COMPACT);
     MOULT_REQUIRE(text != NULL);
     *size = strlen(text);

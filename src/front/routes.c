@@ -32,8 +32,7 @@ static const struct moult_route routes[] = {
 enum { ROUTES = sizeof routes / sizeof routes[0] };
 
 /* NULL where the path is not the route's; otherwise what follows it. */
-static const char *match(const struct moult_route *route, const char *path)
-{
+static const char *match(const struct moult_route *route, const char *path) {
     size_t size = strlen(route->path);
     bool prefix = size > 1 && route->path[size - 1] == '/';
     if (strncmp(path, route->path, size) != 0)
@@ -42,8 +41,7 @@ static const char *match(const struct moult_route *route, const char *path)
 }
 
 /* At most three methods share a path; GET brings HEAD. */
-static const char *methods_of(const char *path)
-{
+static const char *methods_of(const char *path) {
     static char allowed[64];
     size_t size = 0;
     allowed[0] = '\0';
@@ -59,8 +57,7 @@ static const char *methods_of(const char *path)
 }
 
 const struct moult_route *moult_routes_find(const char *method, const char *path,
-                                            const char **rest, const char **allowed)
-{
+                                            const char **rest, const char **allowed) {
     if (strcmp(method, "HEAD") == 0)
         method = "GET";
     for (unsigned i = 0; i < ROUTES; i++) {
@@ -75,8 +72,7 @@ const struct moult_route *moult_routes_find(const char *method, const char *path
     return NULL;
 }
 
-enum moult_dialect moult_routes_dialect(const char *path)
-{
+enum moult_dialect moult_routes_dialect(const char *path) {
     for (unsigned i = 0; i < ROUTES; i++)
         if (strcmp(path, "/") != 0 && match(&routes[i], path) != NULL)
             return routes[i].dialect;

@@ -7,13 +7,11 @@
 
 #define INDEX_BYTES_MAX 10
 
-static uint32_t dimensions_of(const struct moult_embed_options *options, uint32_t C)
-{
+static uint32_t dimensions_of(const struct moult_embed_options *options, uint32_t C) {
     return options->dimensions > 0 && options->dimensions < C ? options->dimensions : C;
 }
 
-static size_t vector_bytes_max(enum moult_vector_format format, size_t n)
-{
+static size_t vector_bytes_max(enum moult_vector_format format, size_t n) {
     switch (format) {
     case MOULT_VECTOR_NONE:
         return 0;
@@ -28,8 +26,7 @@ static size_t vector_bytes_max(enum moult_vector_format format, size_t n)
 }
 
 size_t moult_cell_bytes_max(const struct moult_embed_options *options,
-                            const struct moult_cell_frame *frame, uint32_t C)
-{
+                            const struct moult_cell_frame *frame, uint32_t C) {
     size_t comma = frame->commas ? 1 : 0;
     size_t index = frame->numbered ? INDEX_BYTES_MAX : 0;
     return comma + strlen(frame->before) +
@@ -37,15 +34,13 @@ size_t moult_cell_bytes_max(const struct moult_embed_options *options,
            strlen(frame->between) + index + strlen(frame->after);
 }
 
-static char *put_text(char *out, const char *text)
-{
+static char *put_text(char *out, const char *text) {
     size_t size = strlen(text);
     memcpy(out, text, size);
     return out + size;
 }
 
-static char *put_index(char *out, uint32_t index)
-{
+static char *put_index(char *out, uint32_t index) {
     char reversed[INDEX_BYTES_MAX];
     unsigned count = 0;
     do {
@@ -57,8 +52,7 @@ static char *put_index(char *out, uint32_t index)
     return out;
 }
 
-static char *put_decimal(char *out, const float *vector, uint32_t n)
-{
+static char *put_decimal(char *out, const float *vector, uint32_t n) {
     *out++ = '[';
     for (uint32_t i = 0; i < n; i++) {
         if (i > 0)
@@ -70,15 +64,13 @@ static char *put_decimal(char *out, const float *vector, uint32_t n)
 }
 
 /* Byte `at` of the vector as little-endian f32, whatever the machine's order. */
-static uint32_t vector_byte(const float *vector, size_t at)
-{
+static uint32_t vector_byte(const float *vector, size_t at) {
     uint32_t bits;
     memcpy(&bits, &vector[at / 4], sizeof(bits));
     return bits >> (at % 4 * 8) & 0xff;
 }
 
-static char *put_base64(char *out, const float *vector, uint32_t n)
-{
+static char *put_base64(char *out, const float *vector, uint32_t n) {
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t bytes = (size_t)n * 4, at = 0;
@@ -105,8 +97,7 @@ static char *put_base64(char *out, const float *vector, uint32_t n)
     return out;
 }
 
-static char *put_f32(char *out, const float *vector, uint32_t n)
-{
+static char *put_f32(char *out, const float *vector, uint32_t n) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     memcpy(out, vector, (size_t)n * 4);
     return out + (size_t)n * 4;
@@ -118,8 +109,7 @@ static char *put_f32(char *out, const float *vector, uint32_t n)
 }
 
 static char *put_vector(char *out, enum moult_vector_format format, const float *vector,
-                        uint32_t n)
-{
+                        uint32_t n) {
     switch (format) {
     case MOULT_VECTOR_NONE:
         return out;
@@ -135,8 +125,7 @@ static char *put_vector(char *out, enum moult_vector_format format, const float 
 
 size_t moult_cell_write(char *out, const struct moult_embed_options *options,
                         const struct moult_cell_frame *frame, uint32_t index,
-                        const float *vector, uint32_t C)
-{
+                        const float *vector, uint32_t C) {
     char *at = out;
     if (frame->commas && index > 0)
         *at++ = ',';

@@ -57,8 +57,7 @@ struct moult_channel {
 
 /* Opening and closing. */
 
-static int memory_file(const char *name, size_t size, struct moult_error *error)
-{
+static int memory_file(const char *name, size_t size, struct moult_error *error) {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)   /* Linux before 6.3. */
         fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -74,8 +73,7 @@ static int memory_file(const char *name, size_t size, struct moult_error *error)
 }
 
 static int area_open(struct area *area, const char *name, size_t size, size_t data, int protection,
-                     struct moult_error *error)
-{
+                     struct moult_error *error) {
     area->fd = memory_file(name, size, error);
     if (area->fd < 0)
         return -1;
@@ -88,8 +86,7 @@ static int area_open(struct area *area, const char *name, size_t size, size_t da
     return 0;
 }
 
-static void area_close(struct area *area)
-{
+static void area_close(struct area *area) {
     if (area->bytes)
         munmap(area->bytes, area->size);
     if (area->fd >= 0)
@@ -100,8 +97,7 @@ static void area_close(struct area *area)
  * F_SEAL_FUTURE_WRITE would do as well, but it also forbids punching holes, and
  * the largest burst of a channel would stay resident for ever; so it is only for
  * places without /proc. */
-static int open_readonly(int fd, struct moult_error *error)
-{
+static int open_readonly(int fd, struct moult_error *error) {
     char path[64];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     int readonly = open(path, O_RDONLY | O_CLOEXEC);
@@ -114,8 +110,7 @@ static int open_readonly(int fd, struct moult_error *error)
     return readonly;
 }
 
-static void head_init(struct moult_request_head *head)
-{
+static void head_init(struct moult_request_head *head) {
     head->magic = MOULT_LAYOUT_MAGIC;
     head->version = MOULT_LAYOUT_VERSION;
     head->slots = MOULT_CHANNEL_SLOTS;
@@ -125,8 +120,7 @@ static void head_init(struct moult_request_head *head)
     atomic_store(&head->armed, 1);
 }
 
-struct moult_channel *moult_channel_open(struct moult_error *error)
-{
+struct moult_channel *moult_channel_open(struct moult_error *error) {
     struct moult_channel *channel = moult_allocate(1, sizeof(*channel));
     channel->requests.fd = channel->answers.fd = -1;
     channel->request_fd_readonly = channel->wake_fd = -1;
@@ -162,8 +156,7 @@ failed:
     return NULL;
 }
 
-void moult_channel_close(struct moult_channel *channel)
-{
+void moult_channel_close(struct moult_channel *channel) {
     if (!channel)
         return;
     area_close(&channel->requests);
@@ -175,30 +168,26 @@ void moult_channel_close(struct moult_channel *channel)
     free(channel);
 }
 
-void moult_channel_worker_fds(const struct moult_channel *channel, int fds[MOULT_CHANNEL_FDS])
-{
+void moult_channel_worker_fds(const struct moult_channel *channel, int fds[MOULT_CHANNEL_FDS]) {
     fds[0] = channel->request_fd_readonly;
     fds[1] = channel->answers.fd;
     fds[2] = channel->wake_fd;
 }
 
-int moult_channel_wake_fd(const struct moult_channel *channel)
-{
+int moult_channel_wake_fd(const struct moult_channel *channel) {
     return channel->wake_fd;
 }
 
 /* Submitting. */
 
-static void wake_worker(struct moult_channel *channel, int threads)
-{
+static void wake_worker(struct moult_channel *channel, int threads) {
     atomic_fetch_add(&channel->head->bell, 1);
     if (atomic_load(&channel->answer->sleepers) > 0)
         moult_futex_wake(&channel->head->bell, threads);
 }
 
 static bool take_blocks(struct moult_channel *channel, struct slot *slot, size_t size,
-                        size_t answer_capacity)
-{
+                        size_t answer_capacity) {
     if (!moult_blocks_take(&channel->requests.blocks, size, &slot->message_offset))
         return false;
     if (!moult_blocks_take(&channel->answers.blocks, answer_capacity, &slot->block_offset)) {
@@ -211,8 +200,7 @@ static bool take_blocks(struct moult_channel *channel, struct slot *slot, size_t
 }
 
 int moult_channel_submit(struct moult_channel *channel, enum moult_lane lane, const void *message,
-                         size_t size, size_t answer_capacity)
-{
+                         size_t size, size_t answer_capacity) {
     if (channel->free_count == 0)
         return -1;
     uint32_t number = channel->free_slots[channel->free_count - 1];
@@ -240,30 +228,26 @@ int moult_channel_submit(struct moult_channel *channel, enum moult_lane lane, co
     return (int)number;
 }
 
-bool moult_channel_fits(size_t size, size_t answer_capacity)
-{
+bool moult_channel_fits(size_t size, size_t answer_capacity) {
     return moult_blocks_rounded(size) <= MOULT_REQUEST_AREA_BYTES - MOULT_REQUEST_DATA &&
            moult_blocks_rounded(answer_capacity) <= MOULT_ANSWER_AREA_BYTES - MOULT_ANSWER_DATA;
 }
 
-void moult_channel_ask_exit(struct moult_channel *channel)
-{
+void moult_channel_ask_exit(struct moult_channel *channel) {
     atomic_store(&channel->head->exit_asked, 1);
     wake_worker(channel, INT_MAX);
 }
 
 /* Completions. */
 
-void moult_channel_wake_clear(struct moult_channel *channel)
-{
+void moult_channel_wake_clear(struct moult_channel *channel) {
     uint64_t times;
     ssize_t size = read(channel->wake_fd, &times, sizeof(times));
     (void)size;   /* EAGAIN: nothing to clear. */
 }
 
 /* Whether there is a completion; where there is none the worker will ring for the next. */
-static bool look(struct moult_channel *channel, uint32_t *tail)
-{
+static bool look(struct moult_channel *channel, uint32_t *tail) {
     *tail = atomic_load(&channel->answer->tail);
     if (*tail != channel->taken)
         return true;
@@ -273,8 +257,7 @@ static bool look(struct moult_channel *channel, uint32_t *tail)
 }
 
 int moult_channel_completed(struct moult_channel *channel, const char **block, size_t *capacity,
-                            bool *broken)
-{
+                            bool *broken) {
     uint32_t tail;
     *broken = false;
     if (!look(channel, &tail))
@@ -295,8 +278,7 @@ int moult_channel_completed(struct moult_channel *channel, const char **block, s
 }
 
 /* Small pages stay for the next request until the area is empty; then all but a few go. */
-static void give_pages_back(struct area *area, uint64_t offset, uint64_t size)
-{
+static void give_pages_back(struct area *area, uint64_t offset, uint64_t size) {
     const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     struct moult_blocks *blocks = &area->blocks;
     if (size >= MOULT_BLOCK_LARGE_BYTES)
@@ -308,14 +290,12 @@ static void give_pages_back(struct area *area, uint64_t offset, uint64_t size)
     }
 }
 
-static void area_give(struct area *area, uint64_t offset, uint64_t size)
-{
+static void area_give(struct area *area, uint64_t offset, uint64_t size) {
     moult_blocks_give(&area->blocks, offset, size);
     give_pages_back(area, offset, size);
 }
 
-void moult_channel_release(struct moult_channel *channel, int number)
-{
+void moult_channel_release(struct moult_channel *channel, int number) {
     MOULT_REQUIRE(number >= 0 && number < MOULT_CHANNEL_SLOTS);
     struct slot *slot = &channel->slots[number];
     MOULT_REQUIRE(slot->state == SLOT_COMPLETED);
@@ -327,21 +307,19 @@ void moult_channel_release(struct moult_channel *channel, int number)
 
 /* What the worker says about itself. */
 
-uint64_t moult_channel_progress(const struct moult_channel *channel)
-{
+uint64_t moult_channel_progress(const struct moult_channel *channel) {
     return atomic_load_explicit(&channel->answer->progress, memory_order_relaxed);
 }
 
-bool moult_channel_started(const struct moult_channel *channel, int number)
-{
+bool moult_channel_started(const struct moult_channel *channel, int number) {
     MOULT_REQUIRE(number >= 0 && number < MOULT_CHANNEL_SLOTS);
     uint32_t use = atomic_load_explicit(&channel->answer->started[number], memory_order_relaxed);
     return use == channel->slots[number].use;
 }
 
 /* The acquire loads keep the second look at the turn behind the copying. */
-static bool copy_report(const struct moult_answer_head *answer, struct moult_worker_report *report)
-{
+static bool copy_report(const struct moult_answer_head *answer,
+                        struct moult_worker_report *report) {
     uint64_t words[MOULT_REPORT_WORDS];
     for (int try = 0; try < REPORT_TRIES; try++) {
         uint32_t turn = atomic_load_explicit(&answer->report_turn, memory_order_acquire);
@@ -358,30 +336,26 @@ static bool copy_report(const struct moult_answer_head *answer, struct moult_wor
 }
 
 /* Ends the string, and takes the teeth out of what would move a terminal's cursor. */
-static void clean_string(char *text, size_t capacity)
-{
+static void clean_string(char *text, size_t capacity) {
     text[capacity - 1] = '\0';
     for (char *at = text; *at; at++)
         if ((unsigned char)*at < 0x20 || *at == 0x7f)
             *at = '?';
 }
 
-static bool is_fingerprint(const char *text)
-{
+static bool is_fingerprint(const char *text) {
     return strlen(text) == MOULT_SHA256_HEX - 1 &&
            strspn(text, "0123456789abcdef") == MOULT_SHA256_HEX - 1;
 }
 
 /* A bool of another process may hold any byte; reading it as a bool would be undefined. */
-static void clean_flag(bool *flag)
-{
+static void clean_flag(bool *flag) {
     unsigned char byte;
     memcpy(&byte, flag, 1);
     *flag = byte != 0;
 }
 
-static void clean_report(struct moult_worker_report *report)
-{
+static void clean_report(struct moult_worker_report *report) {
     clean_string(report->failure, sizeof(report->failure));
     clean_string(report->fingerprint, sizeof(report->fingerprint));
     clean_string(report->architecture, sizeof(report->architecture));
@@ -410,8 +384,7 @@ static void clean_report(struct moult_worker_report *report)
     }
 }
 
-void moult_channel_report(struct moult_channel *channel, struct moult_worker_report *report)
-{
+void moult_channel_report(struct moult_channel *channel, struct moult_worker_report *report) {
     struct moult_worker_report fresh;
     if (copy_report(channel->answer, &fresh)) {
         clean_report(&fresh);

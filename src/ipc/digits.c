@@ -24,8 +24,7 @@ static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 /* x · 10^k */
-static double scale(double x, int k)
-{
+static double scale(double x, int k) {
     for (; k > 22; k -= 22)
         x *= powers[22];
     for (; k < -22; k += 22)
@@ -33,16 +32,14 @@ static double scale(double x, int k)
     return k >= 0 ? x * powers[k] : x / powers[-k];
 }
 
-static double as_double(uint32_t bits)
-{
+static double as_double(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof(value));
     return value;
 }
 
 /* The midpoints between the float of `bits` (positive, finite) and its neighbours. */
-static void midpoints(uint32_t bits, double *low, double *high)
-{
+static void midpoints(uint32_t bits, double *low, double *high) {
     double value = as_double(bits), below = as_double(bits - 1);
     /* Above the largest float stands what would be the next one: 2^128. */
     double above = bits + 1 < 0x7f800000u ? as_double(bits + 1) : 0x1p128;
@@ -51,8 +48,7 @@ static void midpoints(uint32_t bits, double *low, double *high)
 }
 
 /* The decimal exponent of `value`: 10^X ≤ value < 10^(X+1), up to one too low. */
-static int decimal_exponent(double value)
-{
+static int decimal_exponent(double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof(bits));
     int binary = (int)(bits >> 52) - 1023;
@@ -62,8 +58,7 @@ static int decimal_exponent(double value)
 
 /* Of all integers in [low, high] the one that ends in the most zeros; among
  * those the nearest to `middle`. `zeros` is how many were cut off. */
-static uint32_t roundest(uint32_t low, uint32_t high, double middle, int *zeros)
-{
+static uint32_t roundest(uint32_t low, uint32_t high, double middle, int *zeros) {
     uint32_t unit = 1;
     *zeros = 0;
     while (unit < 1000000000u && high / (unit * 10) * (unit * 10) >= low && high >= unit * 10) {
@@ -78,8 +73,7 @@ static uint32_t roundest(uint32_t low, uint32_t high, double middle, int *zeros)
     return multiple;
 }
 
-static unsigned put_digits(char out[10], uint32_t number)
-{
+static unsigned put_digits(char out[10], uint32_t number) {
     char reversed[10];
     unsigned count = 0;
     do {
@@ -92,8 +86,7 @@ static unsigned put_digits(char out[10], uint32_t number)
 }
 
 /* `digits`, of which the first stands for 10^X. */
-static char *put_plain(char *out, const char *digits, unsigned count, int X)
-{
+static char *put_plain(char *out, const char *digits, unsigned count, int X) {
     if (X < 0) {
         memcpy(out, "0.0000", 6);
         out += 1 - X;
@@ -112,8 +105,7 @@ static char *put_plain(char *out, const char *digits, unsigned count, int X)
     return out + count + 1;
 }
 
-static char *put_scientific(char *out, const char *digits, unsigned count, int X)
-{
+static char *put_scientific(char *out, const char *digits, unsigned count, int X) {
     *out++ = digits[0];
     if (count > 1) {
         *out++ = '.';
@@ -130,8 +122,7 @@ static char *put_scientific(char *out, const char *digits, unsigned count, int X
     return out;
 }
 
-size_t moult_digits_write(char out[MOULT_DIGITS_BYTES_MAX], float value)
-{
+size_t moult_digits_write(char out[MOULT_DIGITS_BYTES_MAX], float value) {
     const double inward = 0x1p-50;
     char *at = out;
     uint32_t bits;

@@ -10,13 +10,11 @@
 
 /* Returns at once where *word is no longer `seen`, and may return without reason. A
  * word in a read-only mapping will do. */
-static inline void moult_futex_wait(const _Atomic uint32_t *word, uint32_t seen)
-{
+static inline void moult_futex_wait(const _Atomic uint32_t *word, uint32_t seen) {
     syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
 }
 
-static inline void moult_futex_wake(const _Atomic uint32_t *word, int threads)
-{
+static inline void moult_futex_wake(const _Atomic uint32_t *word, int threads) {
     syscall(SYS_futex, word, FUTEX_WAKE, threads, NULL, NULL, 0);
 }
 

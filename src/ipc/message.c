@@ -53,21 +53,18 @@ static_assert(sizeof(struct moult_answer_cell) == 16, "Byte table.");
 
 /* Requests. */
 
-static size_t round_up(size_t size, size_t unit)
-{
+static size_t round_up(size_t size, size_t unit) {
     return (size + unit - 1) / unit * unit;
 }
 
-static char *put_string(char *at, const char *text, size_t size)
-{
+static char *put_string(char *at, const char *text, size_t size) {
     memcpy(at, text, size + 1);
     return at + size + 1;
 }
 
 char *moult_embed_request_write(const struct moult_text *texts, uint32_t count,
                                 const struct moult_embed_options *options,
-                                const struct moult_cell_frame *frame, size_t *size)
-{
+                                const struct moult_cell_frame *frame, size_t *size) {
     size_t before = strlen(frame->before), between = strlen(frame->between);
     size_t after = strlen(frame->after), texts_bytes = 0;
     MOULT_REQUIRE(count >= 1 && count <= MOULT_TEXTS_PER_REQUEST_MAX);
@@ -114,13 +111,11 @@ char *moult_embed_request_write(const struct moult_text *texts, uint32_t count,
     return message;
 }
 
-static int broken_request(struct moult_error *error, const char *what)
-{
+static int broken_request(struct moult_error *error, const char *what) {
     return moult_fail(error, MOULT_ERROR_INVALID, "An embedding request is broken: %s.", what);
 }
 
-static int check_head(const struct request_head *head, size_t size, struct moult_error *error)
-{
+static int check_head(const struct request_head *head, size_t size, struct moult_error *error) {
     if (head->size != size)
         return broken_request(error, "its size is not that of its message");
     if (head->count < 1 || head->count > MOULT_TEXTS_PER_REQUEST_MAX)
@@ -137,14 +132,12 @@ static int check_head(const struct request_head *head, size_t size, struct moult
 }
 
 /* The string of `bytes` at `at`, or NULL where it does not end there and only there. */
-static const char *get_string(const char *at, size_t bytes)
-{
+static const char *get_string(const char *at, size_t bytes) {
     return memchr(at, '\0', bytes + 1) == at + bytes ? at : NULL;
 }
 
 int moult_embed_request_read(const void *message, size_t size,
-                             struct moult_embed_request_view *view, struct moult_error *error)
-{
+                             struct moult_embed_request_view *view, struct moult_error *error) {
     const char *bytes = message;
     struct request_head head;
     if (size < sizeof(head) || (uintptr_t)message % 4 != 0)
@@ -194,29 +187,25 @@ int moult_embed_request_read(const void *message, size_t size,
 
 /* Answers. */
 
-size_t moult_answer_cells_begin(uint32_t count)
-{
+size_t moult_answer_cells_begin(uint32_t count) {
     return round_up(sizeof(struct answer_head) + (size_t)count * sizeof(struct moult_answer_cell),
                     64);
 }
 
 size_t moult_embed_answer_bytes_max(uint32_t count, const struct moult_embed_options *options,
-                                    const struct moult_cell_frame *frame, uint32_t C)
-{
+                                    const struct moult_cell_frame *frame, uint32_t C) {
     return moult_answer_cells_begin(count) +
            (size_t)count * moult_cell_bytes_max(options, frame, C);
 }
 
-struct moult_answer_cell *moult_answer_cells(char *block, size_t capacity, uint32_t count)
-{
+struct moult_answer_cell *moult_answer_cells(char *block, size_t capacity, uint32_t count) {
     MOULT_REQUIRE(capacity >= moult_answer_cells_begin(count));
     return (struct moult_answer_cell *)(void *)(block + sizeof(struct answer_head));
 }
 
 void moult_answer_write(char *block, size_t capacity, enum moult_answer_status status,
                         uint32_t count, const struct moult_answer_times *times,
-                        const char *message, uint32_t message_text)
-{
+                        const char *message, uint32_t message_text) {
     struct answer_head head = {
         .status = status,
         .count = status == MOULT_ANSWER_OK ? count : 0,
@@ -231,13 +220,11 @@ void moult_answer_write(char *block, size_t capacity, enum moult_answer_status s
     memcpy(block, &head, sizeof(head));
 }
 
-static int broken_answer(struct moult_error *error, const char *what)
-{
+static int broken_answer(struct moult_error *error, const char *what) {
     return moult_fail(error, MOULT_ERROR_SYSTEM, "A worker's answer is broken: %s.", what);
 }
 
-static int copy_cells(struct moult_answer_view *view, size_t capacity, struct moult_error *error)
-{
+static int copy_cells(struct moult_answer_view *view, size_t capacity, struct moult_error *error) {
     size_t table_bytes = (size_t)view->count * sizeof(struct moult_answer_cell);
     size_t begin = moult_answer_cells_begin(view->count);
     if (capacity < begin)
@@ -258,8 +245,7 @@ static int copy_cells(struct moult_answer_view *view, size_t capacity, struct mo
 }
 
 int moult_answer_read(const char *block, size_t capacity, uint32_t count,
-                      struct moult_answer_view *view, struct moult_error *error)
-{
+                      struct moult_answer_view *view, struct moult_error *error) {
     struct answer_head head;
     *view = (struct moult_answer_view){.block = block, .message_text = UINT32_MAX};
     if (capacity < sizeof(head))
@@ -289,8 +275,7 @@ int moult_answer_read(const char *block, size_t capacity, uint32_t count,
     return 0;
 }
 
-void moult_answer_view_release(struct moult_answer_view *view)
-{
+void moult_answer_view_release(struct moult_answer_view *view) {
     free(view->cells);
     view->cells = NULL;
     view->count = 0;

@@ -31,8 +31,7 @@ struct moult_port {
 /* Opening and closing. */
 
 static void *map_area(int fd, size_t size, int protection, const char *what,
-                      struct moult_error *error)
-{
+                      struct moult_error *error) {
     struct stat status;
     if (fstat(fd, &status) != 0) {
         moult_fail_errno(error, "Cannot look at the %s area", what);
@@ -52,8 +51,7 @@ static void *map_area(int fd, size_t size, int protection, const char *what,
     return bytes;
 }
 
-static int check_head(const struct moult_request_head *head, struct moult_error *error)
-{
+static int check_head(const struct moult_request_head *head, struct moult_error *error) {
     if (head->magic == MOULT_LAYOUT_MAGIC && head->version == MOULT_LAYOUT_VERSION &&
         head->slots == MOULT_CHANNEL_SLOTS && head->request_bytes == MOULT_REQUEST_AREA_BYTES &&
         head->answer_bytes == MOULT_ANSWER_AREA_BYTES &&
@@ -64,8 +62,7 @@ static int check_head(const struct moult_request_head *head, struct moult_error 
                       MOULT_VERSION);
 }
 
-struct moult_port *moult_port_open(const int fds[MOULT_CHANNEL_FDS], struct moult_error *error)
-{
+struct moult_port *moult_port_open(const int fds[MOULT_CHANNEL_FDS], struct moult_error *error) {
     struct moult_port *port = moult_allocate(1, sizeof(*port));
     pthread_mutex_init(&port->completing, NULL);
     pthread_mutex_init(&port->reporting, NULL);
@@ -85,8 +82,7 @@ struct moult_port *moult_port_open(const int fds[MOULT_CHANNEL_FDS], struct moul
     return port;
 }
 
-void moult_port_close(struct moult_port *port)
-{
+void moult_port_close(struct moult_port *port) {
     if (!port)
         return;
     if (port->requests)
@@ -101,8 +97,7 @@ void moult_port_close(struct moult_port *port)
 
 /* Requests. */
 
-bool moult_port_take(struct moult_port *port, struct moult_port_request *request)
-{
+bool moult_port_take(struct moult_port *port, struct moult_port_request *request) {
     if (atomic_load(&port->head->tail) == port->taken)
         return false;
     uint32_t slot = port->head->ring[port->taken % MOULT_CHANNEL_SLOTS];
@@ -127,46 +122,39 @@ bool moult_port_take(struct moult_port *port, struct moult_port_request *request
     return true;
 }
 
-uint32_t moult_port_bell(const struct moult_port *port)
-{
+uint32_t moult_port_bell(const struct moult_port *port) {
     return atomic_load(&port->head->bell);
 }
 
-void moult_port_wait(struct moult_port *port, uint32_t seen)
-{
+void moult_port_wait(struct moult_port *port, uint32_t seen) {
     atomic_fetch_add(&port->answer->sleepers, 1);
     moult_futex_wait(&port->head->bell, seen);
     atomic_fetch_sub(&port->answer->sleepers, 1);
 }
 
-void moult_port_wake_other(struct moult_port *port)
-{
+void moult_port_wake_other(struct moult_port *port) {
     if (atomic_load(&port->answer->sleepers) > 0)
         moult_futex_wake(&port->head->bell, 1);
 }
 
-bool moult_port_exit_asked(const struct moult_port *port)
-{
+bool moult_port_exit_asked(const struct moult_port *port) {
     return atomic_load(&port->head->exit_asked) != 0;
 }
 
 /* Answers. */
 
-static void wake_front(struct moult_port *port)
-{
+static void wake_front(struct moult_port *port) {
     uint64_t one = 1;
     ssize_t size = write(port->wake_fd, &one, sizeof(one));
     (void)size;   /* It can only fail when 2^64 - 2 wake-ups are pending. */
 }
 
-void moult_port_started(struct moult_port *port, int slot)
-{
+void moult_port_started(struct moult_port *port, int slot) {
     atomic_store_explicit(&port->answer->started[slot], port->head->entries[slot].use,
                           memory_order_relaxed);
 }
 
-void moult_port_complete(struct moult_port *port, const int *slots, unsigned count)
-{
+void moult_port_complete(struct moult_port *port, const int *slots, unsigned count) {
     if (count == 0)
         return;
     pthread_mutex_lock(&port->completing);
@@ -183,8 +171,7 @@ void moult_port_complete(struct moult_port *port, const int *slots, unsigned cou
         wake_front(port);
 }
 
-void moult_port_report(struct moult_port *port, const struct moult_worker_report *report)
-{
+void moult_port_report(struct moult_port *port, const struct moult_worker_report *report) {
     struct moult_answer_head *answer = port->answer;
     uint64_t words[MOULT_REPORT_WORDS] = {0};
     memcpy(words, report, sizeof(*report));
@@ -205,7 +192,6 @@ void moult_port_report(struct moult_port *port, const struct moult_worker_report
         wake_front(port);
 }
 
-void moult_port_advance(struct moult_port *port)
-{
+void moult_port_advance(struct moult_port *port) {
     atomic_fetch_add_explicit(&port->answer->progress, 1, memory_order_relaxed);
 }

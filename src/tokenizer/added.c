@@ -12,8 +12,7 @@ static void fill_set(struct moult_added_set *set, const struct moult_trie_entry 
 
 const struct moult_added_token *moult_added_set_build(struct moult_added_set *set,
                                                       const struct moult_added_token *tokens,
-                                                      uint32_t count, bool normalized)
-{
+                                                      uint32_t count, bool normalized) {
     struct moult_trie_entry *entries = moult_allocate(count, sizeof *entries);
     const struct moult_added_token *twin = NULL;
     uint32_t used = 0;
@@ -34,8 +33,7 @@ const struct moult_added_token *moult_added_set_build(struct moult_added_set *se
 }
 
 static void fill_set(struct moult_added_set *set, const struct moult_trie_entry *entries,
-                     uint32_t count)
-{
+                     uint32_t count) {
     moult_trie_build(&set->trie, entries, count);
     set->only_byte = (unsigned char)entries[0].bytes[0];
     set->has_only_byte = true;
@@ -49,16 +47,14 @@ static void fill_set(struct moult_added_set *set, const struct moult_trie_entry 
     }
 }
 
-void moult_added_set_release(struct moult_added_set *set)
-{
+void moult_added_set_release(struct moult_added_set *set) {
     moult_trie_release(&set->trie);
     *set = (struct moult_added_set){0};
 }
 
 /* The next place at which a token may begin, or `limit`. */
 static size_t next_beginning(const struct moult_added_set *set, const char *text, size_t from,
-                             size_t limit)
-{
+                             size_t limit) {
     if (set->has_only_byte) {
         const char *found = from < limit ? memchr(text + from, set->only_byte, limit - from) : NULL;
         return found == NULL ? limit : (size_t)(found - text);
@@ -69,8 +65,7 @@ static size_t next_beginning(const struct moult_added_set *set, const char *text
 }
 
 bool moult_added_set_find(const struct moult_added_set *set, const char *text, size_t size,
-                          size_t from, size_t limit, struct moult_added_match *match)
-{
+                          size_t from, size_t limit, struct moult_added_match *match) {
     if (set->trie.nodes == NULL)
         return false;
     for (size_t at = from; (at = next_beginning(set, text, at, limit)) < limit; at++) {
@@ -86,8 +81,7 @@ bool moult_added_set_find(const struct moult_added_set *set, const char *text, s
 }
 
 /* The code point that ends at `at` > 0, and where it starts. */
-static uint32_t code_point_before(const char *text, size_t at, size_t *start)
-{
+static uint32_t code_point_before(const char *text, size_t at, size_t *start) {
     do
         at--;
     while (((unsigned char)text[at] & 0xC0) == 0x80);
@@ -96,8 +90,8 @@ static uint32_t code_point_before(const char *text, size_t at, size_t *start)
     return moult_utf8_next(&place);
 }
 
-bool moult_added_match_stands(const struct moult_added_match *match, const char *text, size_t size)
-{
+bool moult_added_match_stands(const struct moult_added_match *match, const char *text,
+                              size_t size) {
     size_t start;
 
     if (!match->token->single_word)
@@ -115,8 +109,7 @@ bool moult_added_match_stands(const struct moult_added_match *match, const char 
     return true;
 }
 
-size_t moult_space_end(const char *text, size_t size, size_t at)
-{
+size_t moult_space_end(const char *text, size_t size, size_t at) {
     while (at < size) {
         const char *place = text + at;
         if (!(moult_unicode_find(moult_utf8_next(&place))->flags & MOULT_UNICODE_SPACE))
@@ -126,8 +119,7 @@ size_t moult_space_end(const char *text, size_t size, size_t at)
     return at;
 }
 
-size_t moult_space_start(const char *text, size_t from, size_t at)
-{
+size_t moult_space_start(const char *text, size_t from, size_t at) {
     while (at > from) {
         size_t start;
         uint32_t code_point = code_point_before(text, at, &start);

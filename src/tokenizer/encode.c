@@ -94,13 +94,11 @@ static void compact(struct encoding *encoding);
 static int encode(struct encoding *encoding, uint32_t tokens_max, struct moult_token_ids *out,
                   struct moult_error *error);
 
-struct moult_tokenizer_scratch *moult_tokenizer_scratch_open(void)
-{
+struct moult_tokenizer_scratch *moult_tokenizer_scratch_open(void) {
     return moult_allocate(1, sizeof(struct moult_tokenizer_scratch));
 }
 
-void moult_tokenizer_scratch_close(struct moult_tokenizer_scratch *scratch)
-{
+void moult_tokenizer_scratch_close(struct moult_tokenizer_scratch *scratch) {
     if (scratch == NULL)
         return;
     moult_normal_release(&scratch->normal);
@@ -111,8 +109,7 @@ void moult_tokenizer_scratch_close(struct moult_tokenizer_scratch *scratch)
 int moult_tokenizer_encode(const struct moult_tokenizer *tokenizer,
                            struct moult_tokenizer_scratch *scratch, const char *text,
                            size_t text_size, uint32_t tokens_max, struct moult_token_ids *out,
-                           struct moult_error *error)
-{
+                           struct moult_error *error) {
     struct encoding encoding = {
         .tokenizer = tokenizer, .scratch = scratch, .text = text, .text_size = text_size};
     return encode(&encoding, tokens_max, out, error);
@@ -121,8 +118,7 @@ int moult_tokenizer_encode(const struct moult_tokenizer *tokenizer,
 int moult_tokenizer_encode_tail(const struct moult_tokenizer *tokenizer,
                                 struct moult_tokenizer_scratch *scratch, const char *text,
                                 size_t text_size, uint32_t tokens_max,
-                                struct moult_token_ids *out, struct moult_error *error)
-{
+                                struct moult_token_ids *out, struct moult_error *error) {
     struct encoding encoding = {.tokenizer = tokenizer,
                                 .scratch = scratch,
                                 .text = text,
@@ -132,8 +128,7 @@ int moult_tokenizer_encode_tail(const struct moult_tokenizer *tokenizer,
 }
 
 static int encode(struct encoding *encoding, uint32_t tokens_max, struct moult_token_ids *out,
-                  struct moult_error *error)
-{
+                  struct moult_error *error) {
     const struct moult_tokenizer *tokenizer = encoding->tokenizer;
     struct moult_tokenizer_scratch *scratch = encoding->scratch;
     uint32_t special = tokenizer->before_count + tokenizer->after_count;
@@ -175,8 +170,7 @@ static int encode(struct encoding *encoding, uint32_t tokens_max, struct moult_t
     return 0;
 }
 
-static void shrink(struct moult_tokenizer_scratch *scratch)
-{
+static void shrink(struct moult_tokenizer_scratch *scratch) {
     if (scratch->normal.capacity > SCRATCH_KEPT_MAX ||
         scratch->normal.mark_capacity > SCRATCH_KEPT_MAX)
         moult_normal_release(&scratch->normal);
@@ -188,25 +182,21 @@ static void shrink(struct moult_tokenizer_scratch *scratch)
 }
 
 /* The end of the character that `place` lies in. */
-static size_t character_border(const char *text, size_t size, size_t place)
-{
+static size_t character_border(const char *text, size_t size, size_t place) {
     while (place < size && ((unsigned char)text[place] & 0xC0) == 0x80)
         place++;
     return place;
 }
 
-static size_t lesser(size_t a, size_t b)
-{
+static size_t lesser(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-static size_t greater(size_t a, size_t b)
-{
+static size_t greater(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static bool next_part(struct encoding *encoding, struct part *part)
-{
+static bool next_part(struct encoding *encoding, struct part *part) {
     const struct moult_added_set *set = &encoding->tokenizer->added_raw;
     const char *text = encoding->text;
     size_t size = encoding->text_size;
@@ -229,8 +219,7 @@ static bool next_part(struct encoding *encoding, struct part *part)
 }
 
 static void take_match(struct encoding *encoding, const struct moult_added_match *match,
-                       struct part *part)
-{
+                       struct part *part) {
     const char *text = encoding->text;
     size_t start = match->start, stop = match->stop;
 
@@ -254,8 +243,7 @@ static void take_match(struct encoding *encoding, const struct moult_added_match
 /* Hands on what lies before `limit`, where no added token has been found. White space
  * that an added token may still take is kept back; what has been kept back before
  * lies between `from` and `search`. */
-static void take_window(struct encoding *encoding, size_t limit, struct part *part)
-{
+static void take_window(struct encoding *encoding, size_t limit, struct part *part) {
     size_t from = encoding->from, begin = encoding->search, stop = greater(limit, from);
 
     encoding->all_parted = limit == encoding->text_size;
@@ -270,8 +258,7 @@ static void take_window(struct encoding *encoding, size_t limit, struct part *pa
     encoding->search = limit;
 }
 
-static void add_text(struct encoding *encoding, size_t start, size_t stop)
-{
+static void add_text(struct encoding *encoding, size_t start, size_t stop) {
     while (start < stop && !encoding->full) {
         size_t end = stop - start <= BLOCK_BYTES
                          ? stop
@@ -284,8 +271,7 @@ static void add_text(struct encoding *encoding, size_t start, size_t stop)
     }
 }
 
-static void end_piece(struct encoding *encoding)
-{
+static void end_piece(struct encoding *encoding) {
     if (encoding->full)
         return;
     moult_normalize_end(&encoding->tokenizer->normalizer, &encoding->scratch->normal);
@@ -295,8 +281,7 @@ static void end_piece(struct encoding *encoding)
 }
 
 /* Cuts what is decided of the normalised piece; all of it when it is final. */
-static void split(struct encoding *encoding, bool final)
-{
+static void split(struct encoding *encoding, bool final) {
     const struct moult_added_set *set = &encoding->tokenizer->added_normalized;
     const struct moult_normal *normal = &encoding->scratch->normal;
     size_t decided = normal->size;
@@ -314,8 +299,7 @@ static void split(struct encoding *encoding, bool final)
         cut_words(encoding, decided, final);
 }
 
-static void split_at_tokens(struct encoding *encoding, size_t limit)
-{
+static void split_at_tokens(struct encoding *encoding, size_t limit) {
     const struct moult_added_set *set = &encoding->tokenizer->added_normalized;
     const struct moult_normal *normal = &encoding->scratch->normal;
     struct moult_added_match match;
@@ -332,8 +316,7 @@ static void split_at_tokens(struct encoding *encoding, size_t limit)
     encoding->normal_search = greater(encoding->normal_search, limit);
 }
 
-static void cut_words(struct encoding *encoding, size_t limit, bool final)
-{
+static void cut_words(struct encoding *encoding, size_t limit, bool final) {
     const uint8_t *kinds = encoding->scratch->normal.kinds;
     size_t at = encoding->at;
 
@@ -368,8 +351,7 @@ static void cut_words(struct encoding *encoding, size_t limit, bool final)
     }
 }
 
-static void put_word(struct encoding *encoding, size_t start, size_t stop, size_t characters)
-{
+static void put_word(struct encoding *encoding, size_t start, size_t stop, size_t characters) {
     const struct moult_wordpiece *wordpiece = &encoding->tokenizer->wordpiece;
 
     if (characters == 0 || encoding->full)
@@ -381,8 +363,7 @@ static void put_word(struct encoding *encoding, size_t start, size_t stop, size_
     settle(encoding);
 }
 
-static void put_id(struct encoding *encoding, uint32_t id)
-{
+static void put_id(struct encoding *encoding, uint32_t id) {
     if (encoding->full)
         return;
     reserve_ids(encoding, 1);
@@ -391,8 +372,7 @@ static void put_id(struct encoding *encoding, uint32_t id)
 }
 
 /* Makes room for `more` ids of the text and those around it. */
-static void reserve_ids(struct encoding *encoding, size_t more)
-{
+static void reserve_ids(struct encoding *encoding, size_t more) {
     struct moult_tokenizer_scratch *scratch = encoding->scratch;
     size_t needed = encoding->tokenizer->before_count + encoding->count + more +
                     encoding->tokenizer->after_count;
@@ -405,8 +385,7 @@ static void reserve_ids(struct encoding *encoding, size_t more)
 
 /* Cuts the ids where there are too many. The tail is moved to the front only now and then, so that
  * every id is moved once on average. */
-static void settle(struct encoding *encoding)
-{
+static void settle(struct encoding *encoding) {
     uint32_t *ids = encoding->scratch->ids + encoding->tokenizer->before_count;
 
     if (encoding->count <= encoding->count_max)
@@ -425,8 +404,7 @@ static void settle(struct encoding *encoding)
 /* Drops normalised text that is done with. One character stays before what is not, for
  * the question whether it is part of a word. More than half goes at a time, so that
  * every byte is moved once on average. */
-static void compact(struct encoding *encoding)
-{
+static void compact(struct encoding *encoding) {
     struct moult_normal *normal = &encoding->scratch->normal;
     size_t done = encoding->word;
 

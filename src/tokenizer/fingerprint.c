@@ -6,8 +6,7 @@
 #include "tokenizer/internal.h"
 #include "tokenizer/unicode.h"
 
-static void add_number(struct moult_sha256 *hash, uint64_t number, unsigned size)
-{
+static void add_number(struct moult_sha256 *hash, uint64_t number, unsigned size) {
     unsigned char bytes[8];
 
     for (unsigned n = 0; n < size; n++)
@@ -15,27 +14,23 @@ static void add_number(struct moult_sha256 *hash, uint64_t number, unsigned size
     moult_sha256_add(hash, bytes, size);
 }
 
-static void add_string(struct moult_sha256 *hash, const char *bytes, size_t size)
-{
+static void add_string(struct moult_sha256 *hash, const char *bytes, size_t size) {
     add_number(hash, size, 4);
     moult_sha256_add(hash, bytes, size);
 }
 
-static void add_ids(struct moult_sha256 *hash, const uint32_t *ids, uint32_t count)
-{
+static void add_ids(struct moult_sha256 *hash, const uint32_t *ids, uint32_t count) {
     add_number(hash, count, 4);
     for (uint32_t n = 0; n < count; n++)
         add_number(hash, ids[n], 4);
 }
 
-static int compare_ids(const void *a, const void *b)
-{
+static int compare_ids(const void *a, const void *b) {
     const struct moult_added_token *const *x = a, *const *y = b;
     return ((*x)->id > (*y)->id) - ((*x)->id < (*y)->id);
 }
 
-static void add_added(struct moult_sha256 *hash, const struct moult_tokenizer *tokenizer)
-{
+static void add_added(struct moult_sha256 *hash, const struct moult_tokenizer *tokenizer) {
     const struct moult_added_token **tokens =
         moult_allocate(tokenizer->added_count, sizeof *tokens);
 
@@ -55,8 +50,7 @@ static void add_added(struct moult_sha256 *hash, const struct moult_tokenizer *t
 
 void moult_tokenizer_digest(struct moult_tokenizer *tokenizer,
                             const struct moult_trie_entry *vocabulary, uint32_t vocabulary_count,
-                            const char *prefix, size_t prefix_size)
-{
+                            const char *prefix, size_t prefix_size) {
     const struct moult_normalizer *normalizer = &tokenizer->normalizer;
     struct moult_sha256 *hash = moult_sha256_open();
 
@@ -81,17 +75,14 @@ void moult_tokenizer_digest(struct moult_tokenizer *tokenizer,
 }
 
 void moult_tokenizer_fingerprint(const struct moult_tokenizer *tokenizer,
-                                 struct moult_sha256 *hash)
-{
+                                 struct moult_sha256 *hash) {
     moult_sha256_add(hash, tokenizer->digest, strlen(tokenizer->digest));
 }
 
-uint32_t moult_tokenizer_vocabulary_size(const struct moult_tokenizer *tokenizer)
-{
+uint32_t moult_tokenizer_vocabulary_size(const struct moult_tokenizer *tokenizer) {
     return tokenizer->vocabulary_size;
 }
 
-uint32_t moult_tokenizer_special_count(const struct moult_tokenizer *tokenizer)
-{
+uint32_t moult_tokenizer_special_count(const struct moult_tokenizer *tokenizer) {
     return tokenizer->before_count + tokenizer->after_count;
 }

@@ -55,8 +55,7 @@ static void put_space(struct moult_normal *normal);
 static void put(struct moult_normal *normal, uint32_t code_point);
 static uint32_t find_left(uint32_t code_point);
 
-void moult_normalizer_prepare(struct moult_normalizer *normalizer)
-{
+void moult_normalizer_prepare(struct moult_normalizer *normalizer) {
     for (uint32_t c = 0; c < 128; c++) {
         const struct moult_unicode_record *record = moult_unicode_find(c);
         bool removed = normalizer->clean_text && (record->flags & MOULT_UNICODE_CONTROL);
@@ -73,8 +72,7 @@ void moult_normalizer_prepare(struct moult_normalizer *normalizer)
     }
 }
 
-void moult_normal_release(struct moult_normal *normal)
-{
+void moult_normal_release(struct moult_normal *normal) {
     free(normal->bytes);
     free(normal->kinds);
     free(normal->marks);
@@ -82,8 +80,7 @@ void moult_normal_release(struct moult_normal *normal)
 }
 
 void moult_normalize(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                     const char *text, size_t size)
-{
+                     const char *text, size_t size) {
     const char *at = text, *end = text + size;
 
     reserve(normal, size);
@@ -103,16 +100,14 @@ void moult_normalize(const struct moult_normalizer *normalizer, struct moult_nor
     }
 }
 
-void moult_normalize_end(const struct moult_normalizer *normalizer, struct moult_normal *normal)
-{
+void moult_normalize_end(const struct moult_normalizer *normalizer, struct moult_normal *normal) {
     reserve(normal, 0);
     put_marks(normalizer, normal);
 }
 
 /* Makes room for what `text_size` more bytes become, and for the marks that wait.
  * Nothing below checks bounds. */
-static void reserve(struct moult_normal *normal, size_t text_size)
-{
+static void reserve(struct moult_normal *normal, size_t text_size) {
     size_t needed = normal->size + text_size * GROWTH_MAX + normal->mark_count * MARK_BYTES_MAX + 1;
 
     if (needed <= normal->capacity)
@@ -123,8 +118,7 @@ static void reserve(struct moult_normal *normal, size_t text_size)
 }
 
 static void normalize_one(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                          uint32_t code_point)
-{
+                          uint32_t code_point) {
     uint32_t flags = moult_unicode_find(code_point)->flags;
 
     if (normalizer->clean_text) {
@@ -150,8 +144,7 @@ static void normalize_one(const struct moult_normalizer *normalizer, struct moul
 }
 
 static void strip_one(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                      uint32_t code_point, uint32_t flags)
-{
+                      uint32_t code_point, uint32_t flags) {
     if (!(flags & MOULT_UNICODE_DECOMPOSES)) {
         order_one(normalizer, normal, code_point, flags);
         return;
@@ -172,8 +165,7 @@ static void strip_one(const struct moult_normalizer *normalizer, struct moult_no
 
 /* A syllable is a lead, a vowel and perhaps a tail, which are starters without case. */
 static void strip_hangul(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                         uint32_t syllable)
-{
+                         uint32_t syllable) {
     uint32_t n = syllable - HANGUL_FIRST;
 
     put_marks(normalizer, normal);
@@ -185,8 +177,7 @@ static void strip_hangul(const struct moult_normalizer *normalizer, struct moult
 
 /* Takes a code point that does not decompose any further. */
 static void order_one(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                      uint32_t code_point, uint32_t flags)
-{
+                      uint32_t code_point, uint32_t flags) {
     uint32_t rank = flags >> MOULT_UNICODE_RANK_SHIFT;
 
     if (rank == 0)
@@ -205,8 +196,7 @@ static void order_one(const struct moult_normalizer *normalizer, struct moult_no
     normal->marks[normal->mark_count++] = (struct moult_ranked){code_point, rank};
 }
 
-static void put_marks(const struct moult_normalizer *normalizer, struct moult_normal *normal)
-{
+static void put_marks(const struct moult_normalizer *normalizer, struct moult_normal *normal) {
     if (normal->mark_count == 0)
         return;
     for (uint32_t rank = 1; rank <= RANK_MAX; rank++)
@@ -217,8 +207,7 @@ static void put_marks(const struct moult_normalizer *normalizer, struct moult_no
 }
 
 static void put_lower(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                      uint32_t code_point)
-{
+                      uint32_t code_point) {
     if (!normalizer->lowercase) {
         put(normal, code_point);
     } else if (code_point == CAPITAL_I_WITH_DOT) {
@@ -229,14 +218,12 @@ static void put_lower(const struct moult_normalizer *normalizer, struct moult_no
     }
 }
 
-static void put_space(struct moult_normal *normal)
-{
+static void put_space(struct moult_normal *normal) {
     normal->bytes[normal->size] = ' ';
     normal->kinds[normal->size++] = MOULT_KIND_SPACE;
 }
 
-static void put(struct moult_normal *normal, uint32_t code_point)
-{
+static void put(struct moult_normal *normal, uint32_t code_point) {
     uint32_t flags = moult_unicode_find(code_point)->flags;
     bool space = flags & MOULT_UNICODE_SPACE;
     unsigned size = moult_utf8_put(code_point, normal->bytes + normal->size);
@@ -250,8 +237,7 @@ static void put(struct moult_normal *normal, uint32_t code_point)
 }
 
 /* What strip_accents leaves of a code point that decomposes. */
-static uint32_t find_left(uint32_t code_point)
-{
+static uint32_t find_left(uint32_t code_point) {
     uint32_t low = 0, high = moult_unicode_left_count - 1;
 
     while (low < high) {

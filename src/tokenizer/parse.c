@@ -58,8 +58,7 @@ static int parse_template_piece(struct parser *parser, json_t *piece, json_t *sp
 #define refuse(parser, ...) moult_fail((parser)->error, MOULT_ERROR_INVALID, __VA_ARGS__)
 
 struct moult_tokenizer *moult_tokenizer_parse(const char *json, size_t size,
-                                              struct moult_error *error)
-{
+                                              struct moult_error *error) {
     struct parser parser = {.error = error};
     json_error_t where;
 
@@ -87,8 +86,7 @@ struct moult_tokenizer *moult_tokenizer_parse(const char *json, size_t size,
     return parser.tokenizer;
 }
 
-void moult_tokenizer_free(struct moult_tokenizer *tokenizer)
-{
+void moult_tokenizer_free(struct moult_tokenizer *tokenizer) {
     if (tokenizer == NULL)
         return;
     for (uint32_t n = 0; n < tokenizer->added_count; n++) {
@@ -106,8 +104,7 @@ void moult_tokenizer_free(struct moult_tokenizer *tokenizer)
 
 /* jansson recurses, and has no limit of depth that can be set. Whether the brackets fit is its
  * business. */
-static int check_depth(const char *json, size_t size, struct moult_error *error)
-{
+static int check_depth(const char *json, size_t size, struct moult_error *error) {
     bool in_string = false;
     int depth = 0;
 
@@ -133,8 +130,7 @@ static int check_depth(const char *json, size_t size, struct moult_error *error)
 }
 
 /* Text of the file as a message may show it: short and printable. */
-static const char *quote(struct parser *parser, const char *text)
-{
+static const char *quote(struct parser *parser, const char *text) {
     size_t size = strlen(text), n = 0;
 
     for (; n < size && n < sizeof parser->quoted - 4; n++)
@@ -143,16 +139,14 @@ static const char *quote(struct parser *parser, const char *text)
     return parser->quoted;
 }
 
-static const char *type_of(json_t *object)
-{
+static const char *type_of(json_t *object) {
     const char *type = json_string_value(json_object_get(object, "type"));
     return type == NULL ? "" : type;
 }
 
 /* Refuses members of `object` that are not in `known`, which ends with NULL. */
 static int check_members(struct parser *parser, json_t *object, const char *what,
-                         const char *const *known)
-{
+                         const char *const *known) {
     const char *key;
     json_t *value;
 
@@ -171,8 +165,7 @@ static int check_members(struct parser *parser, json_t *object, const char *what
 }
 
 static int read_flag(struct parser *parser, json_t *object, const char *what, const char *key,
-                     bool *flag)
-{
+                     bool *flag) {
     json_t *value = json_object_get(object, key);
 
     if (!json_is_boolean(value))
@@ -181,8 +174,7 @@ static int read_flag(struct parser *parser, json_t *object, const char *what, co
     return 0;
 }
 
-static int read_id(struct parser *parser, json_t *value, const char *content, uint32_t *id)
-{
+static int read_id(struct parser *parser, json_t *value, const char *content, uint32_t *id) {
     if (!json_is_integer(value))
         return refuse(parser, "The id of \"%s\" in tokenizer.json is not a whole number.",
                       quote(parser, content));
@@ -195,8 +187,7 @@ static int read_id(struct parser *parser, json_t *value, const char *content, ui
     return 0;
 }
 
-static int parse_root(struct parser *parser, json_t *root)
-{
+static int parse_root(struct parser *parser, json_t *root) {
     json_t *version;
 
     if (!json_is_object(root))
@@ -219,8 +210,7 @@ static int parse_root(struct parser *parser, json_t *root)
     return 0;
 }
 
-static int parse_model(struct parser *parser, json_t *root)
-{
+static int parse_model(struct parser *parser, json_t *root) {
     struct moult_wordpiece *wordpiece = &parser->tokenizer->wordpiece;
     json_t *model = json_object_get(root, "model");
 
@@ -249,14 +239,12 @@ static int parse_model(struct parser *parser, json_t *root)
     return build_wordpiece(parser, unknown, prefix);
 }
 
-static int compare_values(const void *a, const void *b)
-{
+static int compare_values(const void *a, const void *b) {
     const struct moult_trie_entry *x = a, *y = b;
     return (x->value > y->value) - (x->value < y->value);
 }
 
-static int parse_vocabulary(struct parser *parser, json_t *vocabulary)
-{
+static int parse_vocabulary(struct parser *parser, json_t *vocabulary) {
     const char *content;
     json_t *value;
     size_t bytes = 0;
@@ -296,8 +284,7 @@ static int parse_vocabulary(struct parser *parser, json_t *vocabulary)
     return 0;
 }
 
-static int build_wordpiece(struct parser *parser, json_t *unknown, json_t *prefix)
-{
+static int build_wordpiece(struct parser *parser, json_t *unknown, json_t *prefix) {
     struct moult_wordpiece *wordpiece = &parser->tokenizer->wordpiece;
     uint32_t count = parser->vocabulary_count, used = 0;
     struct moult_trie_entry *entries = moult_allocate(count, sizeof *entries);
@@ -325,8 +312,7 @@ static int build_wordpiece(struct parser *parser, json_t *unknown, json_t *prefi
     return 0;
 }
 
-static int parse_normalizer(struct parser *parser, json_t *root)
-{
+static int parse_normalizer(struct parser *parser, json_t *root) {
     struct moult_normalizer *normalizer = &parser->tokenizer->normalizer;
     json_t *object = json_object_get(root, "normalizer");
     static const char what[] = "normalizer";
@@ -353,8 +339,7 @@ static int parse_normalizer(struct parser *parser, json_t *root)
     return 0;
 }
 
-static int parse_pre_tokenizer(struct parser *parser, json_t *root)
-{
+static int parse_pre_tokenizer(struct parser *parser, json_t *root) {
     json_t *object = json_object_get(root, "pre_tokenizer");
 
     if (strcmp(type_of(object), "BertPreTokenizer") != 0)
@@ -363,8 +348,7 @@ static int parse_pre_tokenizer(struct parser *parser, json_t *root)
     return check_members(parser, object, "pre-tokenizer", MEMBERS("type"));
 }
 
-static int parse_added(struct parser *parser, json_t *root)
-{
+static int parse_added(struct parser *parser, json_t *root) {
     struct moult_tokenizer *tokenizer = parser->tokenizer;
     json_t *list = json_object_get(root, "added_tokens"), *item;
     uint32_t next_id = parser->vocabulary_count;
@@ -386,14 +370,12 @@ static int parse_added(struct parser *parser, json_t *root)
 
 /* Whether the vocabulary has the token, and its id. */
 static bool find_token(const struct parser *parser, const char *content, size_t size,
-                       uint32_t *id)
-{
+                       uint32_t *id) {
     return moult_trie_longest(&parser->tokenizer->wordpiece.trie, MOULT_TRIE_ROOT, content, size,
                               id) == size;
 }
 
-static bool has_id(const struct parser *parser, uint32_t id)
-{
+static bool has_id(const struct parser *parser, uint32_t id) {
     struct moult_trie_entry key = {.value = id};
     return bsearch(&key, parser->vocabulary, parser->vocabulary_count, sizeof key,
                    compare_values) != NULL;
@@ -402,8 +384,7 @@ static bool has_id(const struct parser *parser, uint32_t id)
 /* The library does not look at the id in the file: a token of the vocabulary has its
  * id there, any other the next one, counted from the size of the vocabulary. Where
  * the file says anything else, it contradicts itself. */
-static int parse_added_token(struct parser *parser, json_t *item, uint32_t *next_id)
-{
+static int parse_added_token(struct parser *parser, json_t *item, uint32_t *next_id) {
     struct moult_tokenizer *tokenizer = parser->tokenizer;
     struct moult_added_token *token = &tokenizer->added[tokenizer->added_count];
     static const char what[] = "added token";
@@ -447,15 +428,13 @@ static int parse_added_token(struct parser *parser, json_t *item, uint32_t *next
     return 0;
 }
 
-static int compare_contents(const void *a, const void *b)
-{
+static int compare_contents(const void *a, const void *b) {
     const struct moult_added_token *x = a, *y = b;
     return moult_trie_entry_compare(&(struct moult_trie_entry){x->content, x->content_size, 0},
                                     &(struct moult_trie_entry){y->content, y->content_size, 0});
 }
 
-static int build_added(struct parser *parser)
-{
+static int build_added(struct parser *parser) {
     struct moult_tokenizer *tokenizer = parser->tokenizer;
     const struct moult_added_token *twin = NULL;
 
@@ -479,8 +458,7 @@ static int build_added(struct parser *parser)
     return 0;
 }
 
-static int make_pattern(struct parser *parser, struct moult_added_token *token)
-{
+static int make_pattern(struct parser *parser, struct moult_added_token *token) {
     const struct moult_normalizer *normalizer = &parser->tokenizer->normalizer;
     struct moult_normal normal = {0};
 
@@ -500,8 +478,7 @@ static int make_pattern(struct parser *parser, struct moult_added_token *token)
     return 0;
 }
 
-static int parse_post_processor(struct parser *parser, json_t *root)
-{
+static int parse_post_processor(struct parser *parser, json_t *root) {
     json_t *object = json_object_get(root, "post_processor");
 
     /* What stands around a text. Room for the most of it, so that nothing below grows. */
@@ -517,8 +494,7 @@ static int parse_post_processor(struct parser *parser, json_t *root)
                   "\"BertProcessing\" and none are understood.", quote(parser, type_of(object)));
 }
 
-static int put_around(struct parser *parser, bool behind, json_t *value, const char *content)
-{
+static int put_around(struct parser *parser, bool behind, json_t *value, const char *content) {
     struct moult_tokenizer *tokenizer = parser->tokenizer;
     uint32_t id;
 
@@ -539,8 +515,7 @@ static int put_around(struct parser *parser, bool behind, json_t *value, const c
     return 0;
 }
 
-static int parse_bert_processing(struct parser *parser, json_t *processor)
-{
+static int parse_bert_processing(struct parser *parser, json_t *processor) {
     static const char *const keys[] = {"cls", "sep"};
 
     if (check_members(parser, processor, "post-processor", MEMBERS("type", "cls", "sep")) != 0)
@@ -557,8 +532,7 @@ static int parse_bert_processing(struct parser *parser, json_t *processor)
     return 0;
 }
 
-static int parse_template(struct parser *parser, json_t *processor)
-{
+static int parse_template(struct parser *parser, json_t *processor) {
     json_t *special_tokens, *single, *piece;
     bool text_seen = false;
     size_t n;
@@ -583,8 +557,7 @@ static int parse_template(struct parser *parser, json_t *processor)
 
 /* Type ids are not looked at: the model gives all tokens of a text the same. */
 static int parse_template_piece(struct parser *parser, json_t *piece, json_t *special_tokens,
-                                bool *text_seen)
-{
+                                bool *text_seen) {
     json_t *sequence = json_object_get(piece, "Sequence");
     json_t *special = json_object_get(piece, "SpecialToken");
     const char *id = json_string_value(json_object_get(sequence ? sequence : special, "id"));

@@ -57,8 +57,7 @@ static void unlink_place(struct builder *builder, uint32_t place);
 static void push(struct builder *builder, struct pending pending);
 
 void moult_trie_build(struct moult_trie *trie, const struct moult_trie_entry *entries,
-                      uint32_t count)
-{
+                      uint32_t count) {
     struct builder builder = {.entries = entries};
 
     add_block(&builder);
@@ -74,14 +73,12 @@ void moult_trie_build(struct moult_trie *trie, const struct moult_trie_entry *en
     trie->node_count = builder.node_count;
 }
 
-void moult_trie_release(struct moult_trie *trie)
-{
+void moult_trie_release(struct moult_trie *trie) {
     free(trie->nodes);
     *trie = (struct moult_trie){0};
 }
 
-static void place_children(struct builder *builder, struct pending parent)
-{
+static void place_children(struct builder *builder, struct pending parent) {
     const struct moult_trie_entry *entries = builder->entries;
     unsigned char labels[256];
     uint32_t starts[257];
@@ -116,8 +113,7 @@ static void place_children(struct builder *builder, struct pending parent)
 }
 
 /* Tries the free places in turn for the first child. */
-static uint32_t choose_base(struct builder *builder, const unsigned char *labels, uint32_t count)
-{
+static uint32_t choose_base(struct builder *builder, const unsigned char *labels, uint32_t count) {
     uint32_t place = builder->next[0];
 
     for (unsigned tries = 0; place != 0 && tries < TRIES_MAX; tries++) {
@@ -131,8 +127,7 @@ static uint32_t choose_base(struct builder *builder, const unsigned char *labels
 }
 
 static bool fits(const struct builder *builder, uint32_t base, const unsigned char *labels,
-                 uint32_t count)
-{
+                 uint32_t count) {
     if (builder->base_used[base])
         return false;
     for (uint32_t n = 1; n < count; n++)
@@ -143,8 +138,7 @@ static bool fits(const struct builder *builder, uint32_t base, const unsigned ch
 
 /* Appends a block of free places, and gives up those of the oldest open block.
  * Nothing of block 0 is ever handed out. */
-static void add_block(struct builder *builder)
-{
+static void add_block(struct builder *builder) {
     uint32_t begin = builder->node_count, end = begin + BLOCK;
 
     if (end > builder->capacity) {
@@ -177,14 +171,12 @@ static void add_block(struct builder *builder)
             unlink_place(builder, builder->next[0]);
 }
 
-static void unlink_place(struct builder *builder, uint32_t place)
-{
+static void unlink_place(struct builder *builder, uint32_t place) {
     builder->next[builder->previous[place]] = builder->next[place];
     builder->previous[builder->next[place]] = builder->previous[place];
 }
 
-static void push(struct builder *builder, struct pending pending)
-{
+static void push(struct builder *builder, struct pending pending) {
     if (builder->pending_count == builder->pending_capacity) {
         builder->pending_capacity = 2 * builder->pending_capacity + 256;
         builder->pending = moult_reallocate(builder->pending, builder->pending_capacity,
@@ -193,30 +185,26 @@ static void push(struct builder *builder, struct pending pending)
     builder->pending[builder->pending_count++] = pending;
 }
 
-int moult_trie_entry_compare(const void *a, const void *b)
-{
+int moult_trie_entry_compare(const void *a, const void *b) {
     const struct moult_trie_entry *x = a, *y = b;
     int order = memcmp(x->bytes, y->bytes, x->size < y->size ? x->size : y->size);
     return order != 0 ? order : (x->size > y->size) - (x->size < y->size);
 }
 
-static inline uint32_t step(const struct moult_trie *trie, uint32_t node, unsigned char byte)
-{
+static inline uint32_t step(const struct moult_trie *trie, uint32_t node, unsigned char byte) {
     uint32_t child = trie->nodes[node].base ^ byte;
     return (trie->nodes[child].tag & LABEL_MASK) == byte ? child : MOULT_TRIE_NONE;
 }
 
 uint32_t moult_trie_walk(const struct moult_trie *trie, uint32_t node, const char *bytes,
-                         size_t size)
-{
+                         size_t size) {
     for (size_t at = 0; at < size && node != MOULT_TRIE_NONE; at++)
         node = step(trie, node, (unsigned char)bytes[at]);
     return node;
 }
 
 size_t moult_trie_longest(const struct moult_trie *trie, uint32_t node, const char *bytes,
-                          size_t size, uint32_t *value)
-{
+                          size_t size, uint32_t *value) {
     size_t longest = 0;
 
     for (size_t at = 0; at < size; at++) {

@@ -49,8 +49,7 @@ extern const uint32_t moult_unicode_pool[];
 extern const char moult_unicode_digest[65];
 
 /* `code_point` must be at most U+10FFFF. */
-static inline const struct moult_unicode_record *moult_unicode_find(uint32_t code_point)
-{
+static inline const struct moult_unicode_record *moult_unicode_find(uint32_t code_point) {
     uint32_t middle = moult_unicode_tops[code_point >> 10] * 64u + (code_point >> 4 & 63);
     uint32_t leaf = moult_unicode_middles[middle] * 16u + (code_point & 15);
     return &moult_unicode_records[moult_unicode_leaves[leaf]];

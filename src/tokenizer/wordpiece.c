@@ -1,8 +1,7 @@
 #include "tokenizer/wordpiece.h"
 
 size_t moult_wordpiece_encode(const struct moult_wordpiece *wordpiece, const char *word,
-                              size_t size, size_t characters, uint32_t *ids)
-{
+                              size_t size, size_t characters, uint32_t *ids) {
     uint32_t node = MOULT_TRIE_ROOT;
     size_t count = 0, at = 0;
 

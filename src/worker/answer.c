@@ -35,16 +35,14 @@ struct moult_answerer {
     size_t prompted_capacity;
 };
 
-static void sign_of_life(void *port)
-{
+static void sign_of_life(void *port) {
     moult_port_advance(port);
 }
 
 static uint32_t count_special_before(struct moult_answerer *answerer);
 
 struct moult_answerer *moult_answerer_open(const struct moult_model *model,
-                                           struct moult_batch *batch, struct moult_port *port)
-{
+                                           struct moult_batch *batch, struct moult_port *port) {
     const struct moult_model_info *info = moult_model_info(model);
     struct moult_answerer *answerer = moult_allocate(1, sizeof(*answerer));
     answerer->model = model;
@@ -69,8 +67,7 @@ struct moult_answerer *moult_answerer_open(const struct moult_model *model,
     return answerer;
 }
 
-void moult_answerer_close(struct moult_answerer *answerer)
-{
+void moult_answerer_close(struct moult_answerer *answerer) {
     if (!answerer)
         return;
     moult_encoder_close(answerer->encoder);
@@ -84,8 +81,7 @@ void moult_answerer_close(struct moult_answerer *answerer)
 static bool gather(struct moult_answerer *answerer, struct moult_portion_text *text);
 static void run_pass(struct moult_answerer *answerer);
 
-void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *portion)
-{
+void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *portion) {
     for (uint32_t i = 0; i < portion->count; i++) {
         moult_port_advance(answerer->port);
         if (!gather(answerer, &portion->texts[i])) {
@@ -101,8 +97,7 @@ void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *p
 
 /* The text behind its request's prompt; *bytes and *size are changed where there is one. */
 static void put_prompt(struct moult_answerer *answerer, enum moult_prompt kind,
-                       const char **bytes, size_t *size)
-{
+                       const char **bytes, size_t *size) {
     const char *prompt =
         kind == MOULT_PROMPT_NONE ? "" : moult_model_prompt(answerer->model, kind);
     size_t prompt_size = prompt ? strlen(prompt) : 0;
@@ -120,15 +115,13 @@ static void put_prompt(struct moult_answerer *answerer, enum moult_prompt kind,
 }
 
 static int encode(struct moult_answerer *answerer, const char *bytes, size_t size,
-                  uint32_t tokens_max, struct moult_token_ids *out, struct moult_error *error)
-{
+                  uint32_t tokens_max, struct moult_token_ids *out, struct moult_error *error) {
     return moult_tokenizer_encode(moult_model_tokenizer(answerer->model), answerer->scratch, bytes,
                                   size, tokens_max, out, error);
 }
 
 /* What is in front of "a" and in front of nothing alike is not the text's. */
-static uint32_t count_special_before(struct moult_answerer *answerer)
-{
+static uint32_t count_special_before(struct moult_answerer *answerer) {
     uint32_t special = moult_tokenizer_special_count(moult_model_tokenizer(answerer->model));
     uint32_t *empty = moult_allocate(special + 1, sizeof(*empty)), same = 0;
     struct moult_token_ids ids;
@@ -144,16 +137,14 @@ static uint32_t count_special_before(struct moult_answerer *answerer)
 }
 
 /* No tokenizer makes more tokens of a text than it has bytes, decomposed. */
-static uint32_t tokens_at_most(size_t size)
-{
+static uint32_t tokens_at_most(size_t size) {
     return (uint32_t)(size * 4 + 64);
 }
 
 /* Copies the ids to `out` [tokens_max]; where they are too many, those in the middle
  * go that stand between the special tokens in front and the text's end. */
 static uint32_t cut_left(const struct moult_answerer *answerer, const struct moult_token_ids *ids,
-                         uint32_t *out)
-{
+                         uint32_t *out) {
     uint32_t max = answerer->tokens_max, before = answerer->special_before;
     if (ids->count <= max) {
         memcpy(out, ids->ids, ids->count * sizeof(*out));
@@ -169,8 +160,7 @@ static void refuse(struct moult_answerer *answerer, struct moult_portion_text *t
     __attribute__((format(printf, 4, 5)));
 
 static void refuse(struct moult_answerer *answerer, struct moult_portion_text *text,
-                   enum moult_answer_status status, const char *format, ...)
-{
+                   enum moult_answer_status status, const char *format, ...) {
     char message[256];
     va_list arguments;
     va_start(arguments, format);
@@ -181,8 +171,7 @@ static void refuse(struct moult_answerer *answerer, struct moult_portion_text *t
 
 /* Tokenizes a text and adds it to the pass, or refuses its request. False where the
  * pass has no room for it. */
-static bool gather(struct moult_answerer *answerer, struct moult_portion_text *text)
-{
+static bool gather(struct moult_answerer *answerer, struct moult_portion_text *text) {
     const struct moult_embed_options *options = &text->request->view.options;
     const char *bytes = text->bytes;
     size_t size = text->size;
@@ -229,8 +218,7 @@ static bool gather(struct moult_answerer *answerer, struct moult_portion_text *t
 
 /* Ids to cells. */
 
-static bool is_finite(const float *vector, uint32_t n)
-{
+static bool is_finite(const float *vector, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
         if (!isfinite(vector[i]))
             return false;
@@ -239,16 +227,14 @@ static bool is_finite(const float *vector, uint32_t n)
 
 /* The pooled vector [C] as the request wants it. Cutting comes before normalising. */
 static void normalize(const struct moult_answerer *answerer,
-                      const struct moult_embed_options *options, float *vector)
-{
+                      const struct moult_embed_options *options, float *vector) {
     bool cut = options->dimensions > 0 && options->dimensions < answerer->C;
     bool unit = moult_model_info(answerer->model)->normalized || options->unit || cut;
     if (unit && !options->raw)
         answerer->kernels->unit(vector, cut ? options->dimensions : answerer->C);
 }
 
-static void write_cell(struct moult_answerer *answerer, uint32_t b)
-{
+static void write_cell(struct moult_answerer *answerer, uint32_t b) {
     struct moult_portion_text *text = answerer->texts[b];
     struct moult_request *request = text->request;
     float *vector = answerer->vectors + (size_t)b * answerer->C;
@@ -271,8 +257,7 @@ static void write_cell(struct moult_answerer *answerer, uint32_t b)
     };
 }
 
-static void run_pass(struct moult_answerer *answerer)
-{
+static void run_pass(struct moult_answerer *answerer) {
     if (answerer->B == 0)
         return;
     moult_encoder_run(answerer->encoder, answerer->ids, answerer->lengths, answerer->B,
@@ -282,8 +267,7 @@ static void run_pass(struct moult_answerer *answerer)
     answerer->B = answerer->T = 0;
 }
 
-void moult_answerer_warm(struct moult_answerer *answerer)
-{
+void moult_answerer_warm(struct moult_answerer *answerer) {
     struct moult_token_ids ids;
     if (encode(answerer, "warm", 4, answerer->tokens_max, &ids, NULL) != 0)
         return;

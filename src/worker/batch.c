@@ -25,8 +25,7 @@ struct moult_batch {
 };
 
 struct moult_batch *moult_batch_open(struct moult_port *port, uint32_t threads, uint32_t C,
-                                     uint32_t tokens_max)
-{
+                                     uint32_t tokens_max) {
     struct moult_batch *batch = moult_allocate(1, sizeof(*batch));
     batch->port = port;
     batch->threads = threads;
@@ -36,8 +35,7 @@ struct moult_batch *moult_batch_open(struct moult_port *port, uint32_t threads, 
     return batch;
 }
 
-void moult_batch_close(struct moult_batch *batch)
-{
+void moult_batch_close(struct moult_batch *batch) {
     if (!batch)
         return;
     pthread_mutex_destroy(&batch->lock);
@@ -48,22 +46,20 @@ void moult_batch_close(struct moult_batch *batch)
 
 /* English has 4 bytes to a token and many scripts less; a guess that is wrong
  * costs balance, never memory. */
-static uint32_t estimate(const struct moult_batch *batch, size_t text_bytes)
-{
+static uint32_t estimate(const struct moult_batch *batch, size_t text_bytes) {
     size_t tokens = text_bytes / 3 + 3;
     return tokens < batch->tokens_max ? (uint32_t)tokens : batch->tokens_max;
 }
 
-static uint64_t estimate_rest(const struct moult_batch *batch, const struct moult_request *request)
-{
+static uint64_t estimate_rest(const struct moult_batch *batch,
+                              const struct moult_request *request) {
     uint64_t tokens = 0;
     for (uint32_t i = request->next; i < request->view.count; i++)
         tokens += estimate(batch, request->view.text_sizes[i]);
     return tokens;
 }
 
-static void lane_append(struct lane *lane, struct moult_request *request)
-{
+static void lane_append(struct lane *lane, struct moult_request *request) {
     request->behind = NULL;
     if (lane->last)
         lane->last->behind = request;
@@ -72,8 +68,7 @@ static void lane_append(struct lane *lane, struct moult_request *request)
     lane->last = request;
 }
 
-static void lane_remove(struct lane *lane, struct moult_request *request)
-{
+static void lane_remove(struct lane *lane, struct moult_request *request) {
     struct moult_request **link = &lane->first, *before = NULL;
     while (*link != request) {
         before = *link;
@@ -84,14 +79,12 @@ static void lane_remove(struct lane *lane, struct moult_request *request)
         lane->last = before;
 }
 
-static bool is_exhausted(const struct moult_request *request)
-{
+static bool is_exhausted(const struct moult_request *request) {
     return request->next == request->view.count;
 }
 
 /* What does not depend on the texts. Fills the request's status and message where it is wrong. */
-static void check_request(const struct moult_batch *batch, struct moult_request *request)
-{
+static void check_request(const struct moult_batch *batch, struct moult_request *request) {
     const struct moult_embed_options *options = &request->view.options;
     struct moult_error error;
 
@@ -115,8 +108,7 @@ static void check_request(const struct moult_batch *batch, struct moult_request 
     }
 }
 
-static void write_answer(struct moult_request *request)
-{
+static void write_answer(struct moult_request *request) {
     uint64_t now_ns = moult_clock_ns();
     uint64_t begun_ns = request->begun_ns ? request->begun_ns : now_ns;
     uint64_t work_ns = now_ns - begun_ns;
@@ -133,8 +125,7 @@ static void write_answer(struct moult_request *request)
 }
 
 /* Moves everything from the ring into the lanes. */
-static void drain_port(struct moult_batch *batch)
-{
+static void drain_port(struct moult_batch *batch) {
     struct moult_port_request taken;
     while (moult_port_take(batch->port, &taken)) {
         struct moult_request *request = &batch->requests[taken.slot];
@@ -159,8 +150,7 @@ static void drain_port(struct moult_batch *batch)
 /* Portions out. */
 
 static void take_text(struct moult_batch *batch, struct moult_request *request,
-                      struct moult_portion *portion)
-{
+                      struct moult_portion *portion) {
     uint32_t size = request->view.text_sizes[request->next];
     if (!request->begun_ns) {
         request->begun_ns = moult_clock_ns();
@@ -180,8 +170,7 @@ static void take_text(struct moult_batch *batch, struct moult_request *request,
 /* Fills the portion from the first request of the lane and those behind it. Who
  * has texts left then goes to the end of the lane. */
 static void take_from_lane(struct moult_batch *batch, struct lane *lane, uint64_t share,
-                           struct moult_portion *portion)
-{
+                           struct moult_portion *portion) {
     struct moult_request *last = NULL;
     uint64_t taken = 0;
     while (lane->first && portion->count < MOULT_PORTION_TEXTS_MAX) {
@@ -202,8 +191,7 @@ static void take_from_lane(struct moult_batch *batch, struct lane *lane, uint64_
     }
 }
 
-static void take_portion(struct moult_batch *batch, struct moult_portion *portion)
-{
+static void take_portion(struct moult_batch *batch, struct moult_portion *portion) {
     struct lane *single = &batch->lanes[MOULT_LANE_SINGLE];
     struct lane *many = &batch->lanes[MOULT_LANE_BATCH];
     uint64_t share = (single->tokens + many->tokens + batch->threads - 1) / batch->threads;
@@ -216,8 +204,7 @@ static void take_portion(struct moult_batch *batch, struct moult_portion *portio
     take_from_lane(batch, batch_first || !single->first ? many : single, share, portion);
 }
 
-bool moult_batch_take(struct moult_batch *batch, struct moult_portion *portion)
-{
+bool moult_batch_take(struct moult_batch *batch, struct moult_portion *portion) {
     for (;;) {
         portion->count = 0;
         uint32_t seen = moult_port_bell(batch->port);
@@ -239,8 +226,7 @@ bool moult_batch_take(struct moult_batch *batch, struct moult_portion *portion)
 /* Answers out. */
 
 void moult_batch_refuse(struct moult_batch *batch, struct moult_request *request,
-                        enum moult_answer_status status, uint32_t text, const char *message)
-{
+                        enum moult_answer_status status, uint32_t text, const char *message) {
     pthread_mutex_lock(&batch->lock);
     if (request->status == MOULT_ANSWER_OK || text < request->message_text) {
         request->status = status;
@@ -256,8 +242,7 @@ void moult_batch_refuse(struct moult_batch *batch, struct moult_request *request
     pthread_mutex_unlock(&batch->lock);
 }
 
-void moult_batch_finish(struct moult_batch *batch, const struct moult_portion *portion)
-{
+void moult_batch_finish(struct moult_batch *batch, const struct moult_portion *portion) {
     int complete[MOULT_PORTION_TEXTS_MAX];
     unsigned count = 0;
 

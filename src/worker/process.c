@@ -16,8 +16,7 @@
 #define LOADING_OOM_SCORE 1000
 #define LOADING_NICE 10
 
-void moult_process_settle(void)
-{
+void moult_process_settle(void) {
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
         signal(ignored[i], SIG_IGN);
@@ -26,15 +25,13 @@ void moult_process_settle(void)
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 }
 
-static int write_score(int fd, int score)
-{
+static int write_score(int fd, int score) {
     char text[16];
     int size = snprintf(text, sizeof(text), "%d", score);
     return pwrite(fd, text, (size_t)size, 0) == size ? 0 : -1;
 }
 
-struct moult_exposure moult_process_expose(void)
-{
+struct moult_exposure moult_process_expose(void) {
     char text[16] = "";
     struct moult_exposure exposure = {.fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)};
     if (exposure.fd < 0)
@@ -49,8 +46,7 @@ struct moult_exposure moult_process_expose(void)
     return exposure;
 }
 
-void moult_process_cover(struct moult_exposure *exposure)
-{
+void moult_process_cover(struct moult_exposure *exposure) {
     if (exposure->fd < 0)
         return;
     if (write_score(exposure->fd, exposure->before) != 0)
@@ -60,8 +56,7 @@ void moult_process_cover(struct moult_exposure *exposure)
     exposure->fd = -1;
 }
 
-void moult_thread_yield_always(void)
-{
+void moult_thread_yield_always(void) {
     struct sched_param none = {0};
     /* For Linux a thread is a process here: neither call touches the others. */
     setpriority(PRIO_PROCESS, 0, LOADING_NICE);

@@ -61,8 +61,7 @@ static int serve(struct worker *worker);
 static void report_state(struct worker *worker, enum moult_worker_state state);
 static void worker_close(struct worker *worker);
 
-int moult_worker_main(const struct moult_worker_options *options)
-{
+int moult_worker_main(const struct moult_worker_options *options) {
     struct worker worker = {0};
     moult_process_settle();
     char who[96];
@@ -99,8 +98,7 @@ int moult_worker_main(const struct moult_worker_options *options)
     return result == 0 ? 0 : 1;
 }
 
-static void worker_close(struct worker *worker)
-{
+static void worker_close(struct worker *worker) {
     moult_batch_close(worker->batch);
     moult_model_close(worker->model);
     moult_model_files_close(worker->files);
@@ -109,23 +107,20 @@ static void worker_close(struct worker *worker)
     pthread_mutex_destroy(&worker->lock);
 }
 
-static void report_state(struct worker *worker, enum moult_worker_state state)
-{
+static void report_state(struct worker *worker, enum moult_worker_state state) {
     worker->report.state = state;
     moult_port_report(worker->port, &worker->report);
 }
 
 /* Loading. */
 
-static void report_progress(void *context, double done)
-{
+static void report_progress(void *context, double done) {
     struct worker *worker = context;
     worker->report.load_progress = done;
     report_state(worker, MOULT_WORKER_LOADING);
 }
 
-static void describe_model(struct worker *worker)
-{
+static void describe_model(struct worker *worker) {
     const struct moult_model_info *info = moult_model_info(worker->model);
     struct moult_worker_report *report = &worker->report;
     snprintf(report->fingerprint, sizeof(report->fingerprint), "%s", info->fingerprint);
@@ -143,8 +138,7 @@ static void describe_model(struct worker *worker)
 }
 
 /* NULL, or `context` where it failed. */
-static void *loading_thread(void *context)
-{
+static void *loading_thread(void *context) {
     struct worker *worker = context;
     struct moult_load_progress progress = {.advance = report_progress, .context = worker};
     if (!worker->urgent)
@@ -163,8 +157,7 @@ static void *loading_thread(void *context)
     return moult_model_check(worker->model, &worker->error) == 0 ? NULL : context;
 }
 
-static int start_thread(pthread_t *thread, void *(*run)(void *), struct worker *worker)
-{
+static int start_thread(pthread_t *thread, void *(*run)(void *), struct worker *worker) {
     int failure = pthread_create(thread, NULL, run, worker);
     if (failure == 0)
         return 0;
@@ -172,8 +165,7 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), struct worker *
                       strerror(failure));
 }
 
-static uint64_t read_clock_ns(clockid_t clock)
-{
+static uint64_t read_clock_ns(clockid_t clock) {
     struct timespec now;
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -182,8 +174,7 @@ static uint64_t read_clock_ns(clockid_t clock)
 /* Waits for the loading thread. Beside a server under load it is slow, and between two
  * reports of it (one large tensor, the self-check in plain C) more time may pass than
  * the front's watchdog grants; so as long as it computes, that is the sign of life. */
-static void *join_loading(struct worker *worker, pthread_t thread)
-{
+static void *join_loading(struct worker *worker, pthread_t thread) {
     void *failed = NULL;
     uint64_t cpu_ns = read_clock_ns(CLOCK_PROCESS_CPUTIME_ID), deadline_ns;
     struct timespec deadline;
@@ -200,8 +191,7 @@ static void *join_loading(struct worker *worker, pthread_t thread)
     return failed;
 }
 
-static int load(struct worker *worker)
-{
+static int load(struct worker *worker) {
     uint64_t begun_ns = moult_clock_ns();
     struct moult_exposure exposure = moult_process_expose();
     pthread_t thread;
@@ -222,8 +212,7 @@ static int load(struct worker *worker)
 /* Serving. */
 
 /* Says how the thread's preparation went; true if it shall serve. */
-static bool pass_gate(struct worker *worker, bool able)
-{
+static bool pass_gate(struct worker *worker, bool able) {
     pthread_mutex_lock(&worker->lock);
     if (able)
         worker->warm++;
@@ -237,8 +226,7 @@ static bool pass_gate(struct worker *worker, bool able)
     return serve_now;
 }
 
-static void *compute_thread(void *context)
-{
+static void *compute_thread(void *context) {
     struct worker *worker = context;
     struct moult_answerer *answerer =
         moult_answerer_open(worker->model, worker->batch, worker->port);
@@ -259,8 +247,7 @@ static void *compute_thread(void *context)
 }
 
 /* Waits until `count` threads are warm; false where one cannot be. */
-static bool wait_until_warm(struct worker *worker, uint32_t count)
-{
+static bool wait_until_warm(struct worker *worker, uint32_t count) {
     pthread_mutex_lock(&worker->lock);
     while (worker->warm + worker->unable < count)
         pthread_cond_wait(&worker->changed, &worker->lock);
@@ -269,16 +256,14 @@ static bool wait_until_warm(struct worker *worker, uint32_t count)
     return all;
 }
 
-static void set_gate(struct worker *worker, enum gate gate)
-{
+static void set_gate(struct worker *worker, enum gate gate) {
     pthread_mutex_lock(&worker->lock);
     worker->gate = gate;
     pthread_cond_broadcast(&worker->changed);
     pthread_mutex_unlock(&worker->lock);
 }
 
-static int serve(struct worker *worker)
-{
+static int serve(struct worker *worker) {
     pthread_t threads[MOULT_THREADS_MAX];
     uint32_t started = 0;
     int result = 0;

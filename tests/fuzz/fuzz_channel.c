@@ -24,16 +24,14 @@ struct script {
     bool broken;
 };
 
-static uint32_t next(struct script *script, unsigned bytes)
-{
+static uint32_t next(struct script *script, unsigned bytes) {
     uint32_t value = 0;
     for (unsigned i = 0; i < bytes && script->at < script->end; i++)
         value = value << 8 | *script->at++;
     return value;
 }
 
-static void submit(struct script *script)
-{
+static void submit(struct script *script) {
     static const char message[4096];
     size_t size = next(script, 2) % sizeof(message);
     size_t capacity = next(script, 2) + 1;
@@ -41,8 +39,7 @@ static void submit(struct script *script)
                          size, capacity);
 }
 
-static void write_word(struct script *script)
-{
+static void write_word(struct script *script) {
     struct moult_answer_head *head = (struct moult_answer_head *)(void *)script->answers;
     uint32_t where = next(script, 1), value = next(script, 2);
     if (where == 0)
@@ -57,16 +54,14 @@ static void write_word(struct script *script)
         atomic_store(&head->ring[where % 16], value);
 }
 
-static void write_bytes(struct script *script)
-{
+static void write_bytes(struct script *script) {
     size_t offset = next(script, 3) % REACH;
     size_t count = next(script, 1);
     for (size_t i = 0; i < count && offset + i < REACH && script->at < script->end; i++)
         script->answers[offset + i] = (char)*script->at++;
 }
 
-static void write_report(struct script *script)
-{
+static void write_report(struct script *script) {
     struct moult_answer_head *head = (struct moult_answer_head *)(void *)script->answers;
     size_t offset = next(script, 2) % sizeof(struct moult_worker_report);
     size_t count = next(script, 1);
@@ -75,8 +70,7 @@ static void write_report(struct script *script)
         report[offset + i] = (char)next(script, 1);
 }
 
-static void read_answer(const char *block, size_t capacity, uint32_t count)
-{
+static void read_answer(const char *block, size_t capacity, uint32_t count) {
     struct moult_answer_view view;
     struct moult_error error;
     if (moult_answer_read(block, capacity, count, &view, &error) != 0) {
@@ -99,8 +93,7 @@ static void read_answer(const char *block, size_t capacity, uint32_t count)
     moult_answer_view_release(&view);
 }
 
-static void drain(struct script *script)
-{
+static void drain(struct script *script) {
     uint32_t count = 1 + next(script, 1) % 64;
     const char *block;
     size_t capacity;
@@ -115,8 +108,7 @@ static void drain(struct script *script)
     }
 }
 
-static void read_report(struct script *script)
-{
+static void read_report(struct script *script) {
     struct moult_worker_report report;
     moult_channel_report(script->channel, &report);
     MOULT_REQUIRE(strnlen(report.failure, sizeof(report.failure)) < sizeof(report.failure));
@@ -128,8 +120,7 @@ static void read_report(struct script *script)
     moult_channel_progress(script->channel);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static void (*const steps[])(struct script *) = {submit,       write_word, write_bytes,
                                                      write_report, drain,      read_report};
     struct moult_error error;

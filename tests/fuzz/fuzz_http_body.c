@@ -33,75 +33,64 @@ static struct moult_serve_options options = {.body_bytes_max = 1 << 20};
 static struct moult_server server = {.options = &options};
 
 /* What front/http.c gives, without sockets. */
-struct moult_server *moult_http_server(const struct moult_http_request *request)
-{
+struct moult_server *moult_http_server(const struct moult_http_request *request) {
     (void)request;
     return &server;
 }
 
-const struct moult_route *moult_http_route(const struct moult_http_request *request)
-{
+const struct moult_route *moult_http_route(const struct moult_http_request *request) {
     return request->route;
 }
 
-const char *moult_http_path(const struct moult_http_request *request)
-{
+const char *moult_http_path(const struct moult_http_request *request) {
     return request->route->path;
 }
 
-const char *moult_http_rest(const struct moult_http_request *request)
-{
+const char *moult_http_rest(const struct moult_http_request *request) {
     (void)request;
     return "";
 }
 
-const char *moult_http_header(const struct moult_http_request *request, const char *name)
-{
+const char *moult_http_header(const struct moult_http_request *request, const char *name) {
     (void)request;
     (void)name;
     return NULL;
 }
 
 const char *moult_http_parameter(const struct moult_http_request *request, const char *name,
-                                 size_t *size)
-{
+                                 size_t *size) {
     *size = request->size;
     return strcmp(name, "q") == 0 ? request->body : NULL;
 }
 
-const char *moult_http_body(const struct moult_http_request *request, size_t *size)
-{
+const char *moult_http_body(const struct moult_http_request *request, size_t *size) {
     *size = request->size;
     return request->body;
 }
 
-uint64_t moult_http_begun_ns(const struct moult_http_request *request)
-{
+uint64_t moult_http_begun_ns(const struct moult_http_request *request) {
     (void)request;
     return 0;
 }
 
-void moult_http_drop_body(struct moult_http_request *request)
-{
+void moult_http_drop_body(struct moult_http_request *request) {
     (void)request;
 }
 
 void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *context),
-                        void *context)
-{
+                        void *context) {
     request->gone = gone;
     request->gone_context = context;
 }
 
-void moult_http_add_header(struct moult_http_request *request, const char *name, const char *value)
-{
+void moult_http_add_header(struct moult_http_request *request, const char *name,
+                           const char *value) {
     MOULT_REQUIRE(request->answers == 0);
     MOULT_REQUIRE(strpbrk(name, "\r\n") == NULL && strpbrk(value, "\r\n") == NULL);
 }
 
 void moult_http_answer(struct moult_http_request *request, unsigned status,
-                       const char *content_type, char *body, size_t size)
-{
+                       const char *content_type, char *body, size_t size) {
     MOULT_REQUIRE(status >= 200 && status <= 503);
     MOULT_REQUIRE(strcmp(content_type, "application/json") == 0);
     json_t *json = json_loadb(body, size, JSON_ALLOW_NUL, NULL);
@@ -113,8 +102,7 @@ void moult_http_answer(struct moult_http_request *request, unsigned status,
 
 void moult_http_answer_pieces(struct moult_http_request *request, unsigned status,
                               const char *content_type, const struct iovec *pieces, unsigned count,
-                              void (*release)(void *context), void *context)
-{
+                              void (*release)(void *context), void *context) {
     MOULT_REQUIRE(status == 200 && strcmp(content_type, "application/json") == 0);
     MOULT_REQUIRE(count >= 3 && pieces[0].iov_len > 0);
     request->answers++;
@@ -122,16 +110,14 @@ void moult_http_answer_pieces(struct moult_http_request *request, unsigned statu
 }
 
 /* Large bodies would go to a pool thread; here they are read at once. */
-int uv_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb run, uv_after_work_cb after)
-{
+int uv_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb run, uv_after_work_cb after) {
     (void)loop;
     run(work);
     after(work, 0);
     return 0;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0)
         return 0;
     struct moult_http_request request = {

@@ -6,8 +6,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static unsigned depth_of(const json_t *value)
-{
+static unsigned depth_of(const json_t *value) {
     unsigned deepest = 0;
     if (json_is_array(value)) {
         for (size_t i = 0; i < json_array_size(value); i++) {
@@ -28,8 +27,7 @@ static unsigned depth_of(const json_t *value)
     return deepest + 1;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct moult_error error = {0};
     json_t *object = moult_json_read_object((const char *)data, size, &error);
     if (object == NULL) {

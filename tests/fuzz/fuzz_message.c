@@ -12,8 +12,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void expect_same(const struct moult_embed_request_view *a,
-                        const struct moult_embed_request_view *b, size_t texts_bytes)
-{
+                        const struct moult_embed_request_view *b, size_t texts_bytes) {
     MOULT_REQUIRE(a->count == b->count);
     MOULT_REQUIRE(a->options.prompt == b->options.prompt && a->options.format == b->options.format);
     MOULT_REQUIRE(a->options.overlong == b->options.overlong);
@@ -27,8 +26,7 @@ static void expect_same(const struct moult_embed_request_view *a,
     MOULT_REQUIRE(memcmp(a->texts, b->texts, texts_bytes) == 0);
 }
 
-static void walk(const struct moult_embed_request_view *view)
-{
+static void walk(const struct moult_embed_request_view *view) {
     struct moult_text *texts = calloc(view->count, sizeof(*texts));
     MOULT_REQUIRE(texts);
     const char *at = view->texts;
@@ -55,8 +53,7 @@ static void walk(const struct moult_embed_request_view *view)
     free(texts);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     /* A copy of exactly this size, so that one byte too far is seen. */
     char *message = malloc(size > 0 ? size : 1);
     MOULT_REQUIRE(message);

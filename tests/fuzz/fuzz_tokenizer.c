@@ -35,8 +35,7 @@ struct result {
 
 static struct result encode(const struct moult_tokenizer *tokenizer,
                             struct moult_tokenizer_scratch *scratch, const char *text,
-                            size_t size, uint32_t tokens_max, bool tail)
-{
+                            size_t size, uint32_t tokens_max, bool tail) {
     struct moult_token_ids ids;
     MOULT_REQUIRE((tail ? moult_tokenizer_encode_tail : moult_tokenizer_encode)(
                       tokenizer, scratch, text, size, tokens_max, &ids, NULL) == 0);
@@ -51,8 +50,7 @@ static struct result encode(const struct moult_tokenizer *tokenizer,
 /* The first and the last ids are those of the whole. */
 static void check_cut(const struct moult_tokenizer *tokenizer,
                       struct moult_tokenizer_scratch *scratch, const char *text, size_t size,
-                      uint32_t tokens_max)
-{
+                      uint32_t tokens_max) {
     uint32_t special = moult_tokenizer_special_count(tokenizer);
     struct result whole = encode(tokenizer, scratch, text, size, UINT32_MAX, false);
     struct result head = encode(tokenizer, scratch, text, size, tokens_max, false);
@@ -73,8 +71,7 @@ static void check_cut(const struct moult_tokenizer *tokenizer,
     free(empty.ids);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *bytes = (const char *)data, *json = everything;
     size_t json_size = sizeof everything - 1;
     struct moult_error error = {0};

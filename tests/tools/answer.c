@@ -32,8 +32,7 @@ static void blame(struct check *check, enum verdict verdict, const char *format,
 
 enum verdict answer_check(const struct expectation *expectations, unsigned expectation_count,
                           const struct question *question, const char *fingerprint,
-                          const char *body, size_t size, char *why, size_t why_size)
-{
+                          const char *body, size_t size, char *why, size_t why_size) {
     struct check check = {.expectations = expectations, .expectation_count = expectation_count,
                           .question = question, .verdict = VERDICT_RIGHT,
                           .why = why, .why_size = why_size};
@@ -64,8 +63,7 @@ enum verdict answer_check(const struct expectation *expectations, unsigned expec
 }
 
 /* The first blame counts. */
-static void blame(struct check *check, enum verdict verdict, const char *format, ...)
-{
+static void blame(struct check *check, enum verdict verdict, const char *format, ...) {
     va_list arguments;
 
     if (check->verdict != VERDICT_RIGHT)
@@ -78,8 +76,7 @@ static void blame(struct check *check, enum verdict verdict, const char *format,
 
 /* Compares check->vector with what the named model gives for the text at
  * `position` of the question; where it differs, looks for who gives it. */
-static void judge(struct check *check, size_t position)
-{
+static void judge(struct check *check, size_t position) {
     uint32_t text;
 
     if (position != check->vectors_seen++ || position >= check->question->count) {
@@ -107,14 +104,12 @@ static void judge(struct check *check, size_t position)
 
 /* ---- The scanner ---- */
 
-static void skip_space(struct scanner *scanner)
-{
+static void skip_space(struct scanner *scanner) {
     while (scanner->at < scanner->end && strchr(" \t\r\n", *scanner->at) && *scanner->at)
         scanner->at++;
 }
 
-static bool take(struct scanner *scanner, char c)
-{
+static bool take(struct scanner *scanner, char c) {
     skip_space(scanner);
     if (scanner->bad || scanner->at >= scanner->end || *scanner->at != c)
         return false;
@@ -122,15 +117,13 @@ static bool take(struct scanner *scanner, char c)
     return true;
 }
 
-static void expect(struct scanner *scanner, char c)
-{
+static void expect(struct scanner *scanner, char c) {
     if (!take(scanner, c))
         scanner->bad = true;
 }
 
 /* A string, raw: escapes stay as they are. */
-static const char *read_string(struct scanner *scanner, size_t *size)
-{
+static const char *read_string(struct scanner *scanner, size_t *size) {
     const char *begin;
 
     expect(scanner, '"');
@@ -150,8 +143,7 @@ static const char *read_string(struct scanner *scanner, size_t *size)
     return begin;
 }
 
-static float read_number(struct scanner *scanner)
-{
+static float read_number(struct scanner *scanner) {
     char *after;
     float value;
 
@@ -165,8 +157,7 @@ static float read_number(struct scanner *scanner)
     return value;
 }
 
-static void skip_value(struct scanner *scanner)
-{
+static void skip_value(struct scanner *scanner) {
     size_t size;
 
     skip_space(scanner);
@@ -199,16 +190,14 @@ static void skip_value(struct scanner *scanner)
     }
 }
 
-static bool is(const char *string, size_t size, const char *word)
-{
+static bool is(const char *string, size_t size, const char *word) {
     return size == strlen(word) && memcmp(string, word, size) == 0;
 }
 
 /* ---- Vectors ---- */
 
 /* [1.5,-2,…], exactly C numbers. */
-static void read_decimal(struct check *check, struct scanner *scanner)
-{
+static void read_decimal(struct check *check, struct scanner *scanner) {
     size_t n = 0;
 
     expect(scanner, '[');
@@ -223,8 +212,7 @@ static void read_decimal(struct check *check, struct scanner *scanner)
         blame(check, VERDICT_WRONG, "a vector of %zu numbers, not %zu", n, check->named->C);
 }
 
-static int base64_value(char c)
-{
+static int base64_value(char c) {
     if (c >= 'A' && c <= 'Z')
         return c - 'A';
     if (c >= 'a' && c <= 'z')
@@ -234,8 +222,7 @@ static int base64_value(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-static void read_base64(struct check *check, struct scanner *scanner)
-{
+static void read_base64(struct check *check, struct scanner *scanner) {
     size_t size, bytes_wanted = check->named->C * sizeof(float), n = 0;
     const char *string = read_string(scanner, &size);
     unsigned char *out = (unsigned char *)check->vector;
@@ -267,8 +254,7 @@ static void read_base64(struct check *check, struct scanner *scanner)
 /* ---- Dialects ---- */
 
 /* [[…],…] */
-static void read_embed(struct check *check, struct scanner *scanner)
-{
+static void read_embed(struct check *check, struct scanner *scanner) {
     size_t position = 0;
 
     expect(scanner, '[');
@@ -282,8 +268,7 @@ static void read_embed(struct check *check, struct scanner *scanner)
 }
 
 /* {"object":"embedding","embedding":…,"index":0}; its fields in any order. */
-static void read_openai_item(struct check *check, struct scanner *scanner)
-{
+static void read_openai_item(struct check *check, struct scanner *scanner) {
     bool has_vector = false;
     float index = -1;
 
@@ -314,8 +299,7 @@ static void read_openai_item(struct check *check, struct scanner *scanner)
 }
 
 /* The name in an answer ends in "@fp8" of the header's fingerprint. */
-static void check_model_name(struct check *check, const char *name, size_t size)
-{
+static void check_model_name(struct check *check, const char *name, size_t size) {
     const char *at = memrchr(name, '@', size);
 
     if (!at || size - (size_t)(at + 1 - name) != 8
@@ -324,8 +308,7 @@ static void check_model_name(struct check *check, const char *name, size_t size)
               check->named->fingerprint, (int)size, name);
 }
 
-static void read_openai(struct check *check, struct scanner *scanner)
-{
+static void read_openai(struct check *check, struct scanner *scanner) {
     bool has_model = false;
 
     expect(scanner, '{');
@@ -355,15 +338,13 @@ static void read_openai(struct check *check, struct scanner *scanner)
 
 /* ---- Expectations ---- */
 
-static _Noreturn void die(const char *format, const char *name)
-{
+static _Noreturn void die(const char *format, const char *name) {
     fprintf(stderr, format, name);
     exit(2);
 }
 
 /* NumPy's format, version 1 or 2: magic, version, length, a dictionary in ASCII, rows. */
-void expectation_open(struct expectation *expectation, const char *argument)
-{
+void expectation_open(struct expectation *expectation, const char *argument) {
     const char *file_name = strchr(argument, '=');
     unsigned char start[12];
     char dictionary[1024];

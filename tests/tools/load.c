@@ -110,8 +110,7 @@ static void fail(struct connection *connection, const char *format, ...)
 static void report(void);
 static void write_samples(void);
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     struct connection *connections;
 
     signal(SIGPIPE, SIG_IGN);
@@ -127,8 +126,7 @@ int main(int argc, char **argv)
     return counts.failed || counts.wrong || counts.mixed || counts.stale;
 }
 
-static double now(void)
-{
+static double now(void) {
     struct timespec time;
 
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -137,8 +135,7 @@ static double now(void)
 
 /* ---- The loop ---- */
 
-static void tick(struct connection *connections, double *wake, unsigned *busy)
-{
+static void tick(struct connection *connections, double *wake, unsigned *busy) {
     double time = now();
 
     *wake = time + 0.1;
@@ -163,8 +160,7 @@ static void tick(struct connection *connections, double *wake, unsigned *busy)
     }
 }
 
-static void run(struct connection *connections)
-{
+static void run(struct connection *connections) {
     struct epoll_event events[64];
     unsigned busy = 1;
 
@@ -195,8 +191,7 @@ static void run(struct connection *connections)
     }
 }
 
-static void obey_line(char *line)
-{
+static void obey_line(char *line) {
     unsigned long long generation;
     char name[32];
 
@@ -223,8 +218,7 @@ static void obey_line(char *line)
     fflush(stdout);
 }
 
-static void obey(void)
-{
+static void obey(void) {
     static char held[4096];
     static size_t size;
     ssize_t n = read(0, held + size, sizeof(held) - 1 - size);
@@ -248,8 +242,7 @@ static void obey(void)
 
 /* ---- A request ---- */
 
-static uint64_t draw(uint64_t below)
-{
+static uint64_t draw(uint64_t below) {
     options.seed ^= options.seed << 13;
     options.seed ^= options.seed >> 7;
     options.seed ^= options.seed << 17;
@@ -259,8 +252,7 @@ static uint64_t draw(uint64_t below)
 static void append(char **bytes, size_t *size, size_t *capacity, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-static void append(char **bytes, size_t *size, size_t *capacity, const char *format, ...)
-{
+static void append(char **bytes, size_t *size, size_t *capacity, const char *format, ...) {
     va_list arguments;
     int n;
 
@@ -277,8 +269,7 @@ static void append(char **bytes, size_t *size, size_t *capacity, const char *for
 }
 
 /* Half of the requests have one text. */
-static void draw_question(struct connection *connection)
-{
+static void draw_question(struct connection *connection) {
     struct question *question = &connection->question;
 
     do
@@ -290,8 +281,7 @@ static void draw_question(struct connection *connection)
         connection->texts[i] = (uint32_t)draw(text_count);
 }
 
-static void write_request(struct connection *connection)
-{
+static void write_request(struct connection *connection) {
     static char *body;
     static size_t capacity;
     const struct question *question = &connection->question;
@@ -323,15 +313,13 @@ static void write_request(struct connection *connection)
            "Content-Length: %zu\r\n\r\n%s", size, body);
 }
 
-static void watch(struct connection *connection, uint32_t what, int operation)
-{
+static void watch(struct connection *connection, uint32_t what, int operation) {
     struct epoll_event event = {.events = what, .data.ptr = connection};
 
     epoll_ctl(epoll_fd, operation, connection->fd, &event);
 }
 
-static bool connect_to_server(struct connection *connection)
-{
+static bool connect_to_server(struct connection *connection) {
     int one = 1;
 
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -348,16 +336,14 @@ static bool connect_to_server(struct connection *connection)
     return true;
 }
 
-static void hang_up(struct connection *connection)
-{
+static void hang_up(struct connection *connection) {
     if (connection->fd >= 0)
         close(connection->fd);
     connection->fd = -1;
 }
 
 /* A server that said it would close, and is gone, refuses nobody. */
-static void fail_to_connect(struct connection *connection, int error)
-{
+static void fail_to_connect(struct connection *connection, int error) {
     if (options.until_refused && connection->told_to_close) {
         hang_up(connection);
         counts.begun--;
@@ -368,13 +354,11 @@ static void fail_to_connect(struct connection *connection, int error)
 }
 
 /* An exact name is answered by one model, whatever came after it. */
-static bool pinned(void)
-{
+static bool pinned(void) {
     return options.model_name && strchr(options.model_name, '@');
 }
 
-static void begin_request(struct connection *connection)
-{
+static void begin_request(struct connection *connection) {
     draw_question(connection);
     write_request(connection);
     counts.begun++;
@@ -390,8 +374,7 @@ static void begin_request(struct connection *connection)
     }
 }
 
-static void rest(struct connection *connection, double pause)
-{
+static void rest(struct connection *connection, double pause) {
     connection->state = STATE_RESTING;
     if (options.rate > 0)
         connection->rest_until += options.connections / options.rate;
@@ -399,15 +382,13 @@ static void rest(struct connection *connection, double pause)
         connection->rest_until = pause > 0 ? now() + pause : connection->rest_until;
 }
 
-static void trouble(const char *what)
-{
+static void trouble(const char *what) {
     if (!counts.first_trouble[0])
         snprintf(counts.first_trouble, sizeof(counts.first_trouble), "at %.3f s: %s",
                  now() - start_time, what);
 }
 
-static void fail(struct connection *connection, const char *format, ...)
-{
+static void fail(struct connection *connection, const char *format, ...) {
     char what[256];
     va_list arguments;
 
@@ -422,8 +403,7 @@ static void fail(struct connection *connection, const char *format, ...)
 
 /* ---- An answer ---- */
 
-static const char *header_value(const char *line, const char *name)
-{
+static const char *header_value(const char *line, const char *name) {
     size_t size = strlen(name);
 
     if (strncasecmp(line, name, size) != 0 || line[size] != ':')
@@ -433,8 +413,7 @@ static const char *header_value(const char *line, const char *name)
 }
 
 /* 1: complete; 0: more bytes are needed; -1: not HTTP. */
-static int read_head(struct connection *connection, struct answer_head *head)
-{
+static int read_head(struct connection *connection, struct answer_head *head) {
     char *end = connection->in_size ? strstr(connection->in, "\r\n\r\n") : NULL;
     const char *value;
 
@@ -464,8 +443,7 @@ static int read_head(struct connection *connection, struct answer_head *head)
     return connection->in_size >= head->head_size + head->body_size;
 }
 
-static void progress_reading(struct connection *connection)
-{
+static void progress_reading(struct connection *connection) {
     struct answer_head head;
     ssize_t n;
 
@@ -498,8 +476,7 @@ static void progress_reading(struct connection *connection)
     } while (n > 0);
 }
 
-static void progress(struct connection *connection)
-{
+static void progress(struct connection *connection) {
     int error = 0;
     socklen_t size = sizeof(error);
     ssize_t n;
@@ -541,8 +518,7 @@ static void progress(struct connection *connection)
     fail(connection, "the server closed or wrote to a connection at rest");
 }
 
-static void keep_sample(const struct connection *connection, const struct answer_head *head)
-{
+static void keep_sample(const struct connection *connection, const struct answer_head *head) {
     if (sample_count == sample_capacity) {
         sample_capacity = sample_capacity * 2 + 65536;
         samples = realloc(samples, sample_capacity * sizeof(*samples));
@@ -556,8 +532,7 @@ static void keep_sample(const struct connection *connection, const struct answer
 }
 
 /* A generation has one fingerprint for ever, and none answers after a newer one has. */
-static void check_generation(const struct connection *connection, const struct answer_head *head)
-{
+static void check_generation(const struct connection *connection, const struct answer_head *head) {
     char what[160];
     char *known;
 
@@ -585,8 +560,7 @@ static void check_generation(const struct connection *connection, const struct a
         generation_newest = head->generation;
 }
 
-static void check_answer(struct connection *connection, const struct answer_head *head)
-{
+static void check_answer(struct connection *connection, const struct answer_head *head) {
     char why[256];
     enum verdict verdict;
 
@@ -603,8 +577,7 @@ static void check_answer(struct connection *connection, const struct answer_head
     trouble(why);
 }
 
-static void finish(struct connection *connection, const struct answer_head *head)
-{
+static void finish(struct connection *connection, const struct answer_head *head) {
     bool allowed = false;
 
     if (connection->in_size > head->head_size + head->body_size) {
@@ -633,16 +606,14 @@ static void finish(struct connection *connection, const struct answer_head *head
 
 /* ---- The report ---- */
 
-static int compare_took(const void *one, const void *other)
-{
+static int compare_took(const void *one, const void *other) {
     float a = *(const float *)one, b = *(const float *)other;
 
     return a < b ? -1 : a > b;
 }
 
 /* phase_wanted -1: all. */
-static void print_latencies(int phase_wanted)
-{
+static void print_latencies(int phase_wanted) {
     float *took = malloc((sample_count + 1) * sizeof(*took));
     size_t n = 0;
 
@@ -658,8 +629,7 @@ static void print_latencies(int phase_wanted)
     free(took);
 }
 
-static void print_string(const char *string)
-{
+static void print_string(const char *string) {
     putchar('"');
     for (; *string; string++) {
         if (*string == '"' || *string == '\\')
@@ -669,8 +639,7 @@ static void print_string(const char *string)
     putchar('"');
 }
 
-static void report(void)
-{
+static void report(void) {
     const char *comma = "";
 
     printf("{\"seconds\":%.3f,\"begun\":%llu,\"answered\":%llu,\"texts\":%llu", now() - start_time,
@@ -707,8 +676,7 @@ static void report(void)
 }
 
 /* A line per answer: when it began, how long it took, which generation, which phase. */
-static void write_samples(void)
-{
+static void write_samples(void) {
     FILE *file;
 
     if (!options.samples_file)
@@ -725,8 +693,7 @@ static void write_samples(void)
 
 /* ---- Options ---- */
 
-static char *escape(const char *text, size_t size)
-{
+static char *escape(const char *text, size_t size) {
     char *out = malloc(size * 6 + 1), *to = out;
 
     for (size_t i = 0; i < size; i++) {
@@ -742,8 +709,7 @@ static char *escape(const char *text, size_t size)
     return out;
 }
 
-static void read_texts(const char *file_name)
-{
+static void read_texts(const char *file_name) {
     FILE *file = fopen(file_name, "r");
     char *line = NULL;
     size_t capacity = 0, room = 0;
@@ -763,8 +729,7 @@ static void read_texts(const char *file_name)
     fclose(file);
 }
 
-static _Noreturn void usage(void)
-{
+static _Noreturn void usage(void) {
     fprintf(stderr,
             "load --port PORT --texts FILE --expect FINGERPRINT=FILE.npy [--expect …]\n"
             "     [--connections 16] [--texts-max 4] [--seconds S | --requests N] [--rate R]\n"
@@ -773,8 +738,7 @@ static _Noreturn void usage(void)
     exit(2);
 }
 
-static void read_dialects(const char *names)
-{
+static void read_dialects(const char *names) {
     options.dialects[DIALECT_EMBED] = strstr(names, "embed");
     options.dialects[DIALECT_OPENAI_FLOAT] = strstr(names, "float");
     options.dialects[DIALECT_OPENAI_BASE64] = strstr(names, "base64");
@@ -782,8 +746,7 @@ static void read_dialects(const char *names)
         usage();
 }
 
-static void check_options(void)
-{
+static void check_options(void) {
     if (!options.address.sin_port || !text_count || !expectation_count || !options.connections
         || !options.texts_max || options.texts_max > TEXTS_PER_REQUEST_MAX || !options.seed)
         usage();
@@ -795,8 +758,7 @@ static void check_options(void)
         }
 }
 
-static void read_options(int argc, char **argv)
-{
+static void read_options(int argc, char **argv) {
     static const struct option known[] = {
         {"port", 1, 0, 'p'}, {"texts", 1, 0, 't'}, {"expect", 1, 0, 'e'},
         {"connections", 1, 0, 'c'}, {"texts-max", 1, 0, 'x'}, {"seconds", 1, 0, 's'},

@@ -21,15 +21,13 @@
 #include "base/utf8.h"
 #include "tokenizer/tokenizer.h"
 
-static int fail(const char *message)
-{
+static int fail(const char *message) {
     fprintf(stderr, "%s\n", message);
     return 2;
 }
 
 static int encode_all(const struct moult_tokenizer *tokenizer, bool tail, uint32_t tokens_max,
-                      struct moult_error *error)
-{
+                      struct moult_error *error) {
     struct moult_tokenizer_scratch *scratch = moult_tokenizer_scratch_open();
     struct moult_token_ids ids;
     uint32_t size;
@@ -57,8 +55,7 @@ static int encode_all(const struct moult_tokenizer *tokenizer, bool tail, uint32
     return status;
 }
 
-static int print_fingerprint(const struct moult_tokenizer *tokenizer)
-{
+static int print_fingerprint(const struct moult_tokenizer *tokenizer) {
     struct moult_sha256 *hash = moult_sha256_open();
     char hex[MOULT_SHA256_HEX];
 
@@ -68,8 +65,7 @@ static int print_fingerprint(const struct moult_tokenizer *tokenizer)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     struct moult_error error = {0};
     char *json;
     size_t size;

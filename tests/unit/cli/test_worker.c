@@ -18,8 +18,7 @@
 #include "ipc/channel.h"
 
 /* Runs the command in a child, since it closes descriptors. Returns its exit code. */
-static int run(char **arguments)
-{
+static int run(char **arguments) {
     int count = 0, status;
     while (arguments[count])
         count++;
@@ -34,8 +33,7 @@ static int run(char **arguments)
     return WEXITSTATUS(status);
 }
 
-static void it_is_not_for_people(void **state)
-{
+static void it_is_not_for_people(void **state) {
     (void)state;
     char *wrong[][7] = {
         {"worker"},
@@ -59,8 +57,7 @@ static void it_is_not_for_people(void **state)
 }
 
 /* A front that died before the worker could ask to die with it. */
-static void another_parent_ends_it(void **state)
-{
+static void another_parent_ends_it(void **state) {
     (void)state;
     char *arguments[] = {"worker", "--channel=3,4,5", "--folder=6", "--parent=1", NULL};
     assert_int_equal(MOULT_EXIT_FAILED, run(arguments));
@@ -68,8 +65,7 @@ static void another_parent_ends_it(void **state)
 
 /* The descriptors reach the worker in their order, whatever their numbers, and an
  * empty folder is what it complains about, through the channel. */
-static void descriptors_reach_the_worker(void **state)
-{
+static void descriptors_reach_the_worker(void **state) {
     (void)state;
     char folder[] = "/tmp/moult-test-XXXXXX", channel_text[64], folder_text[32], parent_text[32];
     struct moult_error error;
@@ -96,8 +92,7 @@ static void descriptors_reach_the_worker(void **state)
     rmdir(folder);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_not_for_people),
         cmocka_unit_test(another_parent_ends_it),

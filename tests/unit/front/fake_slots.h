@@ -34,28 +34,24 @@ static const struct moult_worker_report fake_report = {
     .dimensions = 384, .tokens_max = 256, .threads = 1,
 };
 
-struct moult_job *moult_job_open(void)
-{
+struct moult_job *moult_job_open(void) {
     fake.opened++;
     return moult_allocate(1, sizeof(struct moult_job));
 }
 
-void moult_job_close(struct moult_job *job)
-{
+void moult_job_close(struct moult_job *job) {
     fake.closed++;
     free(job->answer.cells);
     free(job->message);
     free(job);
 }
 
-static bool begins(const struct moult_embed_request_view *view, const char *word)
-{
+static bool begins(const struct moult_embed_request_view *view, const char *word) {
     size_t size = strlen(word);
     return view->text_sizes[0] >= size && memcmp(view->texts, word, size) == 0;
 }
 
-static void fake_answer(struct moult_job *job)
-{
+static void fake_answer(struct moult_job *job) {
     struct moult_embed_request_view view;
     MOULT_REQUIRE(moult_embed_request_read(job->message, job->message_size, &view, NULL) == 0);
     job->outcome = begins(&view, "kill")   ? MOULT_JOB_KILLED_WORKER
@@ -80,8 +76,7 @@ static void fake_answer(struct moult_job *job)
     job->done(job);
 }
 
-static void fake_answer_all(void)
-{
+static void fake_answer_all(void) {
     unsigned count = fake.kept_count;
     fake.kept_count = 0;
     for (unsigned i = 0; i < count; i++)
@@ -89,8 +84,7 @@ static void fake_answer_all(void)
 }
 
 int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_t *retry_after_s,
-                       struct moult_error *error)
-{
+                       struct moult_error *error) {
     (void)slots;
     struct moult_embed_request_view view;
     MOULT_REQUIRE(moult_embed_request_read(job->message, job->message_size, &view, error) == 0);
@@ -113,8 +107,7 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_
     return 0;
 }
 
-void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job)
-{
+void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job) {
     (void)slots;
     fake.abandoned++;
     for (unsigned i = 0; i < fake.kept_count; i++)
@@ -124,8 +117,7 @@ void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job)
 }
 
 int moult_slots_resolve(struct moult_slots *slots, const char *model, struct moult_target *target,
-                        struct moult_error *error)
-{
+                        struct moult_error *error) {
     (void)slots;
     *target = (struct moult_target){.slot = (struct moult_slot *)&fake_slot};
     if (model != NULL && strchr(model, '@') != NULL)
@@ -133,109 +125,91 @@ int moult_slots_resolve(struct moult_slots *slots, const char *model, struct mou
     return 0;
 }
 
-bool moult_slots_healthy(const struct moult_slots *slots)
-{
+bool moult_slots_healthy(const struct moult_slots *slots) {
     (void)slots;
     return !fake.unhealthy;
 }
 
-unsigned moult_slots_count(const struct moult_slots *slots)
-{
+unsigned moult_slots_count(const struct moult_slots *slots) {
     (void)slots;
     return 1;
 }
 
-struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned index)
-{
+struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned index) {
     (void)slots;
     return index == 0 ? (struct moult_slot *)&fake_slot : NULL;
 }
 
-const char *moult_slot_name(const struct moult_slot *slot)
-{
+const char *moult_slot_name(const struct moult_slot *slot) {
     (void)slot;
     return "tiny";
 }
 
-const char *moult_slot_source(const struct moult_slot *slot)
-{
+const char *moult_slot_source(const struct moult_slot *slot) {
     (void)slot;
     return "/models/tiny";
 }
 
-struct moult_generation *moult_slot_current(const struct moult_slot *slot)
-{
+struct moult_generation *moult_slot_current(const struct moult_slot *slot) {
     (void)slot;
     return (struct moult_generation *)&fake_generation;
 }
 
-struct moult_generation *moult_slot_generation_at(const struct moult_slot *slot, unsigned index)
-{
+struct moult_generation *moult_slot_generation_at(const struct moult_slot *slot, unsigned index) {
     return index == 0 ? moult_slot_current(slot) : NULL;
 }
 
-uint64_t moult_generation_retires_at(const struct moult_generation *generation)
-{
+uint64_t moult_generation_retires_at(const struct moult_generation *generation) {
     (void)generation;
     return 0;
 }
 
-uint32_t moult_slots_waiting_max(const struct moult_slots *slots)
-{
+uint32_t moult_slots_waiting_max(const struct moult_slots *slots) {
     (void)slots;
     return 512;
 }
 
-uint64_t moult_generation_number(const struct moult_generation *generation)
-{
+uint64_t moult_generation_number(const struct moult_generation *generation) {
     (void)generation;
     return 4;
 }
 
-const char *moult_generation_fingerprint(const struct moult_generation *generation)
-{
+const char *moult_generation_fingerprint(const struct moult_generation *generation) {
     (void)generation;
     return "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 }
 
-const char *moult_generation_revision(const struct moult_generation *generation)
-{
+const char *moult_generation_revision(const struct moult_generation *generation) {
     return moult_generation_fingerprint(generation);
 }
 
-const char *moult_generation_label(const struct moult_generation *generation)
-{
+const char *moult_generation_label(const struct moult_generation *generation) {
     (void)generation;
     return "tiny@01234567";
 }
 
 const struct moult_worker_report *
-moult_generation_report(const struct moult_generation *generation)
-{
+moult_generation_report(const struct moult_generation *generation) {
     (void)generation;
     return &fake_report;
 }
 
-uint64_t moult_generation_ready_at(const struct moult_generation *generation)
-{
+uint64_t moult_generation_ready_at(const struct moult_generation *generation) {
     (void)generation;
     return 1700000000;
 }
 
-void moult_generation_drop(struct moult_generation *generation)
-{
+void moult_generation_drop(struct moult_generation *generation) {
     (void)generation;
 }
 
-const char *moult_update_status_name(enum moult_update_status status)
-{
+const char *moult_update_status_name(enum moult_update_status status) {
     return status == MOULT_UPDATE_LIVE ? "live" : "running";
 }
 
 int moult_updates_start(struct moult_updates *updates, const struct moult_update_order *order,
                         moult_update_listener listener, void *context, uint64_t *id,
-                        struct moult_error *error)
-{
+                        struct moult_error *error) {
     (void)updates;
     fake.last_order = *order;
     fake.last_order.model = NULL;
@@ -257,27 +231,23 @@ int moult_updates_start(struct moult_updates *updates, const struct moult_update
 }
 
 void moult_updates_forget(struct moult_updates *updates, uint64_t id,
-                          moult_update_listener listener, void *context)
-{
+                          moult_update_listener listener, void *context) {
     (void)updates;
     MOULT_REQUIRE(id == 9 && listener == fake.listener && context == fake.listener_context);
     fake.forgotten++;
 }
 
-bool moult_updates_cancel(struct moult_updates *updates, uint64_t id)
-{
+bool moult_updates_cancel(struct moult_updates *updates, uint64_t id) {
     (void)updates;
     return id == 9;
 }
 
-json_t *moult_updates_json(struct moult_updates *updates)
-{
+json_t *moult_updates_json(struct moult_updates *updates) {
     (void)updates;
     return json_pack("{s:[]}", "slots");
 }
 
-json_t *moult_updates_one_json(struct moult_updates *updates, uint64_t id)
-{
+json_t *moult_updates_one_json(struct moult_updates *updates, uint64_t id) {
     (void)updates;
     return id == 9 ? json_pack("{s:i}", "id", 9) : NULL;
 }

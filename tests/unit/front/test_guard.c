@@ -16,8 +16,7 @@ static const struct moult_route health = {.method = "GET", .path = "/health", .o
 static const struct moult_route update = {.method = "POST", .path = "/update_model",
                                           .changes = true};
 
-static struct moult_serve_options loopback(void)
-{
+static struct moult_serve_options loopback(void) {
     return (struct moult_serve_options){
         .host = "127.0.0.1",
         .allowed_hosts = allowed_hosts,
@@ -30,8 +29,7 @@ static struct moult_serve_options loopback(void)
 /* The refusal's kind, or MOULT_HTTP_ERRORS where there is none. */
 static enum moult_http_error check(const struct moult_serve_options *options,
                                    struct moult_guard_request request,
-                                   const struct moult_route *route)
-{
+                                   const struct moult_route *route) {
     enum moult_http_error kind;
     struct moult_error error = {0};
     if (request.method == NULL)
@@ -44,8 +42,7 @@ static enum moult_http_error check(const struct moult_serve_options *options,
 #define PASSES MOULT_HTTP_ERRORS
 #define REQUEST(...) ((struct moult_guard_request){__VA_ARGS__})
 
-static void test_host(void **state)
-{
+static void test_host(void **state) {
     (void)state;
     struct moult_serve_options options = loopback();
     static const char *const good[] = {"localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:80",
@@ -66,8 +63,7 @@ static void test_host(void **state)
     assert_int_equal(check(&options, REQUEST(.host = "gpu7.cluster"), &embed), PASSES);
 }
 
-static void test_origin(void **state)
-{
+static void test_origin(void **state) {
     (void)state;
     struct moult_serve_options options = loopback();
     assert_int_equal(check(&options, REQUEST(.host = "localhost:8080",
@@ -86,8 +82,7 @@ static void test_origin(void **state)
     assert_false(moult_guard_allows_origin(&options, "http://evil.example"));
 }
 
-static void test_key(void **state)
-{
+static void test_key(void **state) {
     (void)state;
     struct moult_serve_options options = loopback();
     options.api_key = "secret";
@@ -106,8 +101,7 @@ static void test_key(void **state)
                                              .origin = "https://app.example"), NULL), PASSES);
 }
 
-static void test_media_type(void **state)
-{
+static void test_media_type(void **state) {
     (void)state;
     struct moult_serve_options options = loopback();
     static const char *const bad[] = {NULL, "", "text/plain", "application/jsonx",
@@ -123,8 +117,7 @@ static void test_media_type(void **state)
     assert_int_equal(check(&options, REQUEST(.has_body = false), &update), PASSES);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host),
         cmocka_unit_test(test_origin),

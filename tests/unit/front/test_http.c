@@ -36,8 +36,7 @@ static struct {
 
 /* ------------------------------------------------------------------- the server */
 
-static void on_async(uv_async_t *async)
-{
+static void on_async(uv_async_t *async) {
     (void)async;
     pthread_mutex_lock(&host.lock);
     if (host.task != NULL)
@@ -48,8 +47,7 @@ static void on_async(uv_async_t *async)
 }
 
 /* Runs the function in the loop's thread and waits for it. */
-static void in_loop(void (*task)(void))
-{
+static void in_loop(void (*task)(void)) {
     pthread_mutex_lock(&host.lock);
     host.task = task;
     uv_async_send(&host.async);
@@ -58,15 +56,13 @@ static void in_loop(void (*task)(void))
     pthread_mutex_unlock(&host.lock);
 }
 
-static void *run_loop(void *unused)
-{
+static void *run_loop(void *unused) {
     (void)unused;
     uv_run(&host.loop, UV_RUN_DEFAULT);
     return NULL;
 }
 
-static int set_up(void **state)
-{
+static int set_up(void **state) {
     (void)state;
     memset(&fake, 0, sizeof fake);
     memset(&host.server, 0, sizeof host.server);
@@ -84,15 +80,13 @@ static int set_up(void **state)
     return pthread_create(&host.thread, NULL, run_loop, NULL);
 }
 
-static void close_all(void)
-{
+static void close_all(void) {
     fake_answer_all();
     moult_http_close(host.http);
     uv_close((uv_handle_t *)&host.async, NULL);
 }
 
-static int tear_down(void **state)
-{
+static int tear_down(void **state) {
     (void)state;
     in_loop(close_all);
     pthread_join(host.thread, NULL);
@@ -104,25 +98,20 @@ static int tear_down(void **state)
 }
 
 static unsigned counted;
-static void count_requests(void)
-{
+static void count_requests(void) {
     counted = moult_http_open_requests(host.http);
 }
-static void count_kept(void)
-{
+static void count_kept(void) {
     counted = fake.kept_count;
 }
-static void count_abandoned(void)
-{
+static void count_abandoned(void) {
     counted = fake.abandoned;
 }
-static void count_forgotten(void)
-{
+static void count_forgotten(void) {
     counted = fake.forgotten;
 }
 
-static void wait_until(void (*count)(void), unsigned wanted)
-{
+static void wait_until(void (*count)(void), unsigned wanted) {
     for (int i = 0; i < 500; i++) {
         in_loop(count);
         if (counted == wanted)
@@ -134,8 +123,7 @@ static void wait_until(void (*count)(void), unsigned wanted)
 
 /* -------------------------------------------------------------------- the client */
 
-static int dial(void)
-{
+static int dial(void) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(host.port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -145,13 +133,11 @@ static int dial(void)
     return fd;
 }
 
-static void say(int fd, const char *text)
-{
+static void say(int fd, const char *text) {
     assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
 }
 
-static void say_post(int fd, const char *path, const char *body)
-{
+static void say_post(int fd, const char *path, const char *body) {
     char head[256];
     snprintf(head, sizeof head,
              "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", path,
@@ -162,8 +148,7 @@ static void say_post(int fd, const char *path, const char *body)
 
 /* One answer: the status, its head and body as text. */
 static char head_text[8192], *body_text;
-static unsigned hear_some(int fd, bool without_body)
-{
+static unsigned hear_some(int fd, bool without_body) {
     size_t size = 0;
     free(body_text);
     body_text = NULL;
@@ -185,19 +170,16 @@ static unsigned hear_some(int fd, bool without_body)
     return (unsigned)strtoul(head_text + 9, NULL, 10);
 }
 
-static unsigned hear(int fd)
-{
+static unsigned hear(int fd) {
     return hear_some(fd, false);
 }
 
-static bool is_closed(int fd)
-{
+static bool is_closed(int fd) {
     char byte;
     return recv(fd, &byte, 1, 0) <= 0;
 }
 
-static unsigned ask(const char *text)
-{
+static unsigned ask(const char *text) {
     int fd = dial();
     say(fd, text);
     unsigned status = hear(fd);
@@ -209,8 +191,7 @@ static unsigned ask(const char *text)
 
 /* --------------------------------------------------------------------- the tests */
 
-static void test_answers(void **state)
-{
+static void test_answers(void **state) {
     (void)state;
     int fd = dial();
     say_post(fd, "/embed", "{\"inputs\": [\"a\", \"b\"]}");
@@ -230,8 +211,7 @@ static void test_answers(void **state)
     close(fd);
 }
 
-static void test_routes(void **state)
-{
+static void test_routes(void **state) {
     (void)state;
     assert_int_equal(ask("GET /nowhere HTTP/1.1\r\n" HOST "\r\n"), 404);
     assert_non_null(strstr(body_text, "{\"error\":{\"code\":\"not_found\",\"message\":"));
@@ -255,8 +235,7 @@ static void test_routes(void **state)
 }
 
 /* What one program takes for the end of a request must be what the next one does. */
-static void test_framing(void **state)
-{
+static void test_framing(void **state) {
     (void)state;
     static const char *const refused[] = {
         "POST /embed HTTP/1.1\r\n" HOST "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
@@ -287,8 +266,7 @@ static void test_framing(void **state)
     close(fd);
 }
 
-static void test_chunked(void **state)
-{
+static void test_chunked(void **state) {
     (void)state;
     int fd = dial();
     say(fd, "POST /embed HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
@@ -302,8 +280,7 @@ static void test_chunked(void **state)
     close(fd);
 }
 
-static void test_pipelining(void **state)
-{
+static void test_pipelining(void **state) {
     (void)state;
     int fd = dial();
     say(fd, "GET /?q=wait HTTP/1.1\r\n" HOST "\r\nGET /health HTTP/1.1\r\n" HOST "\r\n"
@@ -321,8 +298,7 @@ static void test_pipelining(void **state)
     close(fd);
 }
 
-static char *long_request(size_t body_bytes, const char *more)
-{
+static char *long_request(size_t body_bytes, const char *more) {
     char *text = calloc(body_bytes + 512, 1);
     int size = snprintf(text, 512, "POST /embed HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n%s\r\n",
                         body_bytes, more);
@@ -330,8 +306,7 @@ static char *long_request(size_t body_bytes, const char *more)
     return text;
 }
 
-static void test_large_bodies(void **state)
-{
+static void test_large_bodies(void **state) {
     (void)state;
     char *text = long_request(BODY_MAX, "");
     memcpy(strstr(text, "\r\n\r\n") + 4, "{\"inputs\":\"a\"}", 14);
@@ -361,8 +336,7 @@ static void test_large_bodies(void **state)
     close(fd);
 }
 
-static void test_long_chunked_body(void **state)
-{
+static void test_long_chunked_body(void **state) {
     (void)state;
     static char chunk[65536 + 16];
     int size = snprintf(chunk, sizeof chunk, "10000\r\n");
@@ -385,8 +359,7 @@ static void test_long_chunked_body(void **state)
 }
 
 /* Bodies beyond the budget wait for others to go, and all are answered. */
-static void test_held_bodies(void **state)
-{
+static void test_held_bodies(void **state) {
     (void)state;
     enum { CLIENTS = 24 };
     host.options.body_bytes_max = 16 * MOULT_MIB;
@@ -409,8 +382,7 @@ static void test_held_bodies(void **state)
     }
 }
 
-static void test_gone_client(void **state)
-{
+static void test_gone_client(void **state) {
     (void)state;
     int fd = dial();
     say_post(fd, "/embed", "{\"inputs\":\"wait\"}");
@@ -428,8 +400,7 @@ static void test_gone_client(void **state)
 }
 
 /* The end of the connection comes in one edge with a part of the body. */
-static void test_gone_in_mid_body(void **state)
-{
+static void test_gone_in_mid_body(void **state) {
     (void)state;
     char *text = long_request(34000, "");
     for (unsigned i = 0; i < 50; i++) {
@@ -441,8 +412,7 @@ static void test_gone_in_mid_body(void **state)
     wait_until(count_requests, 0);
 }
 
-static void test_slow_reader(void **state)
-{
+static void test_slow_reader(void **state) {
     (void)state;
     int fd = dial();
     struct moult_buffer body;
@@ -461,8 +431,7 @@ static void test_slow_reader(void **state)
     close(fd);
 }
 
-static void test_errors(void **state)
-{
+static void test_errors(void **state) {
     (void)state;
     static const struct {
         const char *path, *body;
@@ -510,8 +479,7 @@ static void test_errors(void **state)
     close(fd);
 }
 
-static void test_updates(void **state)
-{
+static void test_updates(void **state) {
     (void)state;
     int fd = dial();
     say(fd, "POST /update_model HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\n{}");
@@ -546,13 +514,11 @@ static void test_updates(void **state)
     close(fd);
 }
 
-static void drain(void)
-{
+static void drain(void) {
     moult_http_drain(host.http);
 }
 
-static void test_drain(void **state)
-{
+static void test_drain(void **state) {
     (void)state;
     int waiting = dial(), idle = dial();
     say(idle, "GET /health HTTP/1.1\r\n" HOST "\r\n");
@@ -579,8 +545,7 @@ static void test_drain(void **state)
 }
 
 /* Requests of every kind are open when the server closes; nothing is left over. */
-static void test_close_with_open_requests(void **state)
-{
+static void test_close_with_open_requests(void **state) {
     (void)state;
     int fds[3] = {dial(), dial(), dial()};
     say_post(fds[0], "/embed", "{\"inputs\":\"wait\"}");
@@ -593,8 +558,7 @@ static void test_close_with_open_requests(void **state)
         close(fds[i]);
 }
 
-int main(void)
-{
+int main(void) {
 #define SERVED(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         SERVED(test_answers),

@@ -15,21 +15,18 @@
 
 static struct moult_error error;
 
-static json_t *read_text(const char *text)
-{
+static json_t *read_text(const char *text) {
     memset(&error, 0, sizeof error);
     return moult_json_read_object(text, strlen(text), &error);
 }
 
-static void refused(const char *text, const char *because)
-{
+static void refused(const char *text, const char *because) {
     assert_null(read_text(text));
     if (strstr(error.message, because) == NULL)
         fail_msg("%.60s: %s", text, error.message);
 }
 
-static void test_refusals(void **state)
-{
+static void test_refusals(void **state) {
     (void)state;
     refused("", "empty");
     refused("null", "must be a JSON object, not null");
@@ -49,8 +46,7 @@ static void test_refusals(void **state)
     refused("\xef\xbb\xbf{}", "not valid JSON");
 }
 
-static char *repeated(const char *before, const char *part, size_t count, const char *after)
-{
+static char *repeated(const char *before, const char *part, size_t count, const char *after) {
     struct moult_buffer text;
     moult_buffer_init(&text, 4 * MOULT_MIB);
     moult_buffer_text(&text, before);
@@ -60,8 +56,7 @@ static char *repeated(const char *before, const char *part, size_t count, const 
     return moult_buffer_take(&text, NULL);
 }
 
-static void test_limits(void **state)
-{
+static void test_limits(void **state) {
     (void)state;
     char *text = repeated("{\"a\":", "[", 100000, "");
     refused(text, "nested more than 64");
@@ -84,8 +79,7 @@ static void test_limits(void **state)
     free(text);
 }
 
-static void test_strings(void **state)
-{
+static void test_strings(void **state) {
     (void)state;
     json_t *body = read_text("{\"a\":\"x\\u0000y\",\"b\":\"\\ud83d\\ude00\",\"c\":null,\"d\":5,"
                              "\"e\":true,\"f\":-1,\"g\":1.5,\"h\":4294967296}");
@@ -116,8 +110,7 @@ static void test_strings(void **state)
     json_decref(body);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_limits),

@@ -17,8 +17,7 @@
 #define END (BEGIN + 24 * MOULT_MIB)
 #define UNITS ((END - BEGIN) / MOULT_BLOCK_ALIGN)
 
-static void gives_the_lowest_hole_and_joins(void **state)
-{
+static void gives_the_lowest_hole_and_joins(void **state) {
     (void)state;
     static struct moult_blocks blocks;
     uint64_t a, b, c, again;
@@ -43,8 +42,7 @@ static void gives_the_lowest_hole_and_joins(void **state)
     assert_int_equal(END - BEGIN, blocks.free[0].size);
 }
 
-static void large_blocks_are_whole_pages_from_above(void **state)
-{
+static void large_blocks_are_whole_pages_from_above(void **state) {
     (void)state;
     static struct moult_blocks blocks;
     uint64_t small, large, other;
@@ -60,8 +58,7 @@ static void large_blocks_are_whole_pages_from_above(void **state)
     assert_int_equal(0, other % MOULT_PAGE_BYTES);
 }
 
-static void says_what_can_never_fit(void **state)
-{
+static void says_what_can_never_fit(void **state) {
     (void)state;
     static struct moult_blocks blocks;
     uint64_t all;
@@ -83,8 +80,7 @@ struct model {
     unsigned count;
 };
 
-static void mark(struct model *model, uint64_t offset, uint64_t size, unsigned char from)
-{
+static void mark(struct model *model, uint64_t offset, uint64_t size, unsigned char from) {
     uint64_t first = (offset - BEGIN) / MOULT_BLOCK_ALIGN;
     uint64_t units = moult_blocks_rounded(size) / MOULT_BLOCK_ALIGN;
     for (uint64_t i = first; i < first + units; i++) {
@@ -94,8 +90,7 @@ static void mark(struct model *model, uint64_t offset, uint64_t size, unsigned c
 }
 
 /* Whether the map has a hole for it anywhere; what the allocator's refusal must mean. */
-static bool has_hole(const struct model *model, uint64_t size)
-{
+static bool has_hole(const struct model *model, uint64_t size) {
     bool large = size >= MOULT_BLOCK_LARGE_BYTES;
     uint64_t needed = moult_blocks_rounded(size) / MOULT_BLOCK_ALIGN, run = 0;
     for (uint64_t i = 0; i < UNITS; i++) {
@@ -110,8 +105,7 @@ static bool has_hole(const struct model *model, uint64_t size)
     return false;
 }
 
-static uint64_t random_size(void)
-{
+static uint64_t random_size(void) {
     switch (rand() % 8) {
     case 0:
         return MOULT_BLOCK_LARGE_BYTES + (uint64_t)rand() % (4 * MOULT_MIB);
@@ -122,8 +116,7 @@ static uint64_t random_size(void)
     }
 }
 
-static void agrees_with_a_map(void **state)
-{
+static void agrees_with_a_map(void **state) {
     (void)state;
     struct model *model = calloc(1, sizeof(*model));
     assert_non_null(model);
@@ -162,8 +155,7 @@ static void agrees_with_a_map(void **state)
     free(model);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_the_lowest_hole_and_joins),
         cmocka_unit_test(large_blocks_are_whole_pages_from_above),

@@ -23,8 +23,7 @@
 #include "ipc/layout.h"
 #include "ipc/port.h"
 
-static struct moult_channel *open_channel(void)
-{
+static struct moult_channel *open_channel(void) {
     struct moult_error error = {.message = ""};
     struct moult_channel *channel = moult_channel_open(&error);
     if (!channel)
@@ -33,8 +32,7 @@ static struct moult_channel *open_channel(void)
 }
 
 /* A port on duplicates of the descriptors, as a worker would have them. */
-static struct moult_port *open_port(struct moult_channel *channel)
-{
+static struct moult_port *open_port(struct moult_channel *channel) {
     int fds[MOULT_CHANNEL_FDS];
     struct moult_error error = {.message = ""};
     moult_channel_worker_fds(channel, fds);
@@ -46,14 +44,12 @@ static struct moult_port *open_port(struct moult_channel *channel)
     return port;
 }
 
-static bool is_rung(struct moult_channel *channel, int wait_ms)
-{
+static bool is_rung(struct moult_channel *channel, int wait_ms) {
     struct pollfd poller = {.fd = moult_channel_wake_fd(channel), .events = POLLIN};
     return poll(&poller, 1, wait_ms) == 1;
 }
 
-static void a_request_goes_there_and_back(void **state)
-{
+static void a_request_goes_there_and_back(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     struct moult_port *port = open_port(channel);
@@ -99,8 +95,7 @@ static void a_request_goes_there_and_back(void **state)
 }
 
 /* While the front drains it is not rung; between two looks it is rung once. */
-static void the_front_is_rung_once(void **state)
-{
+static void the_front_is_rung_once(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     struct moult_port *port = open_port(channel);
@@ -127,8 +122,7 @@ static void the_front_is_rung_once(void **state)
     moult_channel_close(channel);
 }
 
-static void it_says_when_there_is_no_room(void **state)
-{
+static void it_says_when_there_is_no_room(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     struct moult_port *port = open_port(channel);
@@ -155,8 +149,7 @@ static void it_says_when_there_is_no_room(void **state)
     moult_channel_close(channel);
 }
 
-static uint64_t resident_bytes(struct moult_channel *channel)
-{
+static uint64_t resident_bytes(struct moult_channel *channel) {
     int fds[MOULT_CHANNEL_FDS];
     struct stat requests, answers;
     moult_channel_worker_fds(channel, fds);
@@ -165,8 +158,7 @@ static uint64_t resident_bytes(struct moult_channel *channel)
     return (uint64_t)(requests.st_blocks + answers.st_blocks) * 512;
 }
 
-static void memory_goes_back(void **state)
-{
+static void memory_goes_back(void **state) {
     (void)state;
     enum { BIG = 10 << 20, SMALL = 40000, SMALLS = 200 };
     struct moult_channel *channel = open_channel();
@@ -198,8 +190,7 @@ static void memory_goes_back(void **state)
 }
 
 /* What a worker's descriptors do not allow. */
-static void the_worker_cannot_write_requests(void **state)
-{
+static void the_worker_cannot_write_requests(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     int fds[MOULT_CHANNEL_FDS];
@@ -219,8 +210,7 @@ static void the_worker_cannot_write_requests(void **state)
     moult_channel_close(channel);
 }
 
-static void another_front_is_refused(void **state)
-{
+static void another_front_is_refused(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     int fds[MOULT_CHANNEL_FDS], other[MOULT_CHANNEL_FDS];
@@ -259,8 +249,7 @@ static const struct moult_worker_report good = {
     .threads = 2,
 };
 
-static void a_report_arrives(void **state)
-{
+static void a_report_arrives(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     struct moult_port *port = open_port(channel);
@@ -284,8 +273,7 @@ static void a_report_arrives(void **state)
     moult_channel_close(channel);
 }
 
-static void expect_refused(struct moult_worker_report report)
-{
+static void expect_refused(struct moult_worker_report report) {
     struct moult_channel *channel = open_channel();
     struct moult_port *port = open_port(channel);
     struct moult_worker_report seen;
@@ -297,8 +285,7 @@ static void expect_refused(struct moult_worker_report report)
     moult_channel_close(channel);
 }
 
-static void a_strange_report_is_a_failure(void **state)
-{
+static void a_strange_report_is_a_failure(void **state) {
     (void)state;
     struct moult_worker_report report = good;
     report.dimensions = UINT32_MAX;
@@ -317,8 +304,7 @@ static void a_strange_report_is_a_failure(void **state)
     expect_refused(report);
 }
 
-static void strings_and_numbers_are_cleaned(void **state)
-{
+static void strings_and_numbers_are_cleaned(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     struct moult_port *port = open_port(channel);
@@ -341,8 +327,7 @@ static void strings_and_numbers_are_cleaned(void **state)
 }
 
 /* A worker that never finishes writing: the front keeps what it had, and does not hang. */
-static void a_torn_report_is_not_taken(void **state)
-{
+static void a_torn_report_is_not_taken(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     struct moult_port *port = open_port(channel);
@@ -364,8 +349,7 @@ static void a_torn_report_is_not_taken(void **state)
 }
 
 /* Each way of naming a slot that is not out must break the channel, not the front. */
-static void a_hostile_ring_is_broken(void **state)
-{
+static void a_hostile_ring_is_broken(void **state) {
     (void)state;
     const int strange[] = {5, -1, MOULT_CHANNEL_SLOTS, 1 << 30};
     for (size_t i = 0; i < sizeof(strange) / sizeof(strange[0]) + 2; i++) {
@@ -409,8 +393,7 @@ struct echo {
     unsigned count;
 };
 
-static bool echo_take(struct echo *echo, struct moult_port_request *request)
-{
+static bool echo_take(struct echo *echo, struct moult_port_request *request) {
     pthread_mutex_lock(&echo->lock);
     bool taken = moult_port_take(echo->port, request);
     echo->count += taken;
@@ -418,8 +401,7 @@ static bool echo_take(struct echo *echo, struct moult_port_request *request)
     return taken;
 }
 
-static void *echo_thread(void *context)
-{
+static void *echo_thread(void *context) {
     struct echo *echo = context;
     struct moult_port_request request;
     for (;;) {
@@ -437,14 +419,12 @@ static void *echo_thread(void *context)
     }
 }
 
-static uint32_t random_number(uint32_t *seed)
-{
+static uint32_t random_number(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;
     return *seed >> 8;
 }
 
-static unsigned drain_echoes(struct moult_channel *channel, uint64_t sent[MOULT_CHANNEL_SLOTS])
-{
+static unsigned drain_echoes(struct moult_channel *channel, uint64_t sent[MOULT_CHANNEL_SLOTS]) {
     const char *block;
     size_t capacity;
     bool broken;
@@ -463,8 +443,7 @@ static unsigned drain_echoes(struct moult_channel *channel, uint64_t sent[MOULT_
     return count;
 }
 
-static void no_wake_up_is_lost(void **state)
-{
+static void no_wake_up_is_lost(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     struct echo echo = {.port = open_port(channel)};
@@ -508,8 +487,7 @@ static void no_wake_up_is_lost(void **state)
 }
 
 /* What a dead worker has written can still be sent. */
-static void answers_outlive_their_worker(void **state)
-{
+static void answers_outlive_their_worker(void **state) {
     (void)state;
     struct moult_channel *channel = open_channel();
     const char *block;
@@ -539,8 +517,7 @@ static void answers_outlive_their_worker(void **state)
     moult_channel_close(channel);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_goes_there_and_back),
         cmocka_unit_test(the_front_is_rung_once),

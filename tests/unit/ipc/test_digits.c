@@ -12,8 +12,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-static const char *written(float value)
-{
+static const char *written(float value) {
     static char text[32];
     size_t size = moult_digits_write(text, value);
     assert_in_range(size, 1, MOULT_DIGITS_BYTES_MAX);
@@ -21,16 +20,14 @@ static const char *written(float value)
     return text;
 }
 
-static float from_bits(uint32_t bits)
-{
+static float from_bits(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof(value));
     return value;
 }
 
 /* -?(0|[1-9][0-9]*)(\.[0-9]+)?(e-?[0-9]+)? */
-static int is_json_number(const char *at)
-{
+static int is_json_number(const char *at) {
     at += *at == '-';
     if (*at == '0')
         at++;
@@ -54,8 +51,7 @@ static int is_json_number(const char *at)
     return *at == '\0';
 }
 
-static void check(float value)
-{
+static void check(float value) {
     char text[32], printed[40];
     snprintf(text, sizeof(text), "%s", written(value));
     float back = strtof(text, NULL);
@@ -65,8 +61,7 @@ static void check(float value)
         fail_msg("%a is written as %s, printf has %s", (double)value, text, printed);
 }
 
-static void known_ones(void **state)
-{
+static void known_ones(void **state) {
     (void)state;
     assert_string_equal("0", written(0.0f));
     assert_string_equal("-0", written(-0.0f));
@@ -85,8 +80,7 @@ static void known_ones(void **state)
     assert_string_equal("3.4028235e38", written(from_bits(0x7f7fffff)));
 }
 
-static void what_is_no_number(void **state)
-{
+static void what_is_no_number(void **state) {
     (void)state;
     assert_string_equal("null", written(INFINITY));
     assert_string_equal("null", written(-INFINITY));
@@ -94,8 +88,7 @@ static void what_is_no_number(void **state)
 }
 
 /* Powers of two have a closer neighbour below; powers of ten sit where the exponent changes. */
-static void edges(void **state)
-{
+static void edges(void **state) {
     (void)state;
     for (uint32_t exponent = 0; exponent < 255; exponent++)
         for (int delta = -3; delta <= 3; delta++) {
@@ -117,8 +110,7 @@ static void edges(void **state)
 }
 
 /* Every 1,021st float of all, denormals included, and a dense part of where embeddings lie. */
-static void a_sweep(void **state)
-{
+static void a_sweep(void **state) {
     (void)state;
     for (uint32_t bits = 0; bits < 0x7f800000u; bits += 1021)
         check(from_bits(bits));
@@ -126,8 +118,7 @@ static void a_sweep(void **state)
         check(from_bits(bits));
 }
 
-static void random_ones(void **state)
-{
+static void random_ones(void **state) {
     (void)state;
     uint32_t bits = 2463534242u;
     for (int i = 0; i < 1000000; i++) {
@@ -140,8 +131,7 @@ static void random_ones(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_ones), cmocka_unit_test(what_is_no_number), cmocka_unit_test(edges),
         cmocka_unit_test(a_sweep),    cmocka_unit_test(random_ones),

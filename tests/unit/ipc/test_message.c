@@ -23,8 +23,7 @@ static const struct moult_cell_frame openai = {
 };
 static const struct moult_cell_frame bare = {.before = "", .between = "", .after = ""};
 
-static char *sample(size_t *size)
-{
+static char *sample(size_t *size) {
     struct moult_text texts[] = {{"How big is London?", 18}, {"", 0}, {"a\0b", 3}};
     struct moult_embed_options options = {.prompt = MOULT_PROMPT_QUERY,
                                           .format = MOULT_VECTOR_BASE64,
@@ -34,8 +33,7 @@ static char *sample(size_t *size)
     return moult_embed_request_write(texts, 3, &options, &openai, size);
 }
 
-static void a_request_survives(void **state)
-{
+static void a_request_survives(void **state) {
     (void)state;
     size_t size;
     char *message = sample(&size);
@@ -61,8 +59,7 @@ static void a_request_survives(void **state)
 }
 
 /* Cut anywhere, a request is refused; with any byte changed it is refused or harmless. */
-static void a_broken_request_is_refused(void **state)
-{
+static void a_broken_request_is_refused(void **state) {
     (void)state;
     size_t size;
     char *message = sample(&size);
@@ -95,8 +92,7 @@ static void a_broken_request_is_refused(void **state)
     free(message);
 }
 
-static void cells_have_frames(void **state)
-{
+static void cells_have_frames(void **state) {
     (void)state;
     char out[512];
     const float vector[] = {0.5f, -0.25f, 1.0f};
@@ -110,8 +106,7 @@ static void cells_have_frames(void **state)
     assert_true(size <= moult_cell_bytes_max(&plain, &openai, 3));
 }
 
-static void cells_have_formats(void **state)
-{
+static void cells_have_formats(void **state) {
     (void)state;
     char out[512];
     const float vector[] = {0.5f, -0.25f, 1.0f, 3.0f};
@@ -136,8 +131,7 @@ static void cells_have_formats(void **state)
 }
 
 /* The longest floats, the longest index: the bound that blocks are sized by holds. */
-static void cells_keep_their_bound(void **state)
-{
+static void cells_keep_their_bound(void **state) {
     (void)state;
     enum { C = 384 };
     float vector[C];
@@ -150,8 +144,7 @@ static void cells_keep_their_bound(void **state)
     free(out);
 }
 
-static char *answer_of(uint32_t count, size_t *capacity)
-{
+static char *answer_of(uint32_t count, size_t *capacity) {
     const float vector[] = {0.5f, -0.25f};
     *capacity = moult_embed_answer_bytes_max(count, &plain, &openai, 2);
     char *block = calloc(1, *capacity);
@@ -171,8 +164,7 @@ static char *answer_of(uint32_t count, size_t *capacity)
     return block;
 }
 
-static void an_answer_survives(void **state)
-{
+static void an_answer_survives(void **state) {
     (void)state;
     size_t capacity;
     char *block = answer_of(3, &capacity);
@@ -191,8 +183,7 @@ static void an_answer_survives(void **state)
     free(block);
 }
 
-static void a_refusal_survives(void **state)
-{
+static void a_refusal_survives(void **state) {
     (void)state;
     char block[512];
     struct moult_answer_times times = {0};
@@ -210,8 +201,7 @@ static void a_refusal_survives(void **state)
     moult_answer_view_release(&view);
 }
 
-static void a_hostile_answer_is_refused(void **state)
-{
+static void a_hostile_answer_is_refused(void **state) {
     (void)state;
     size_t capacity;
     char *block = answer_of(2, &capacity);
@@ -243,8 +233,7 @@ static void a_hostile_answer_is_refused(void **state)
     free(block);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_survives),
         cmocka_unit_test(a_broken_request_is_refused),

@@ -24,14 +24,12 @@ static const struct description plain = {
              "\"a\":3,\"##b\":4,\"ab\":5,\"##c\":6,\".\":7,\"e\":8}}",
     .more = ""};
 
-static inline const char *part(const char *given, const char *otherwise)
-{
+static inline const char *part(const char *given, const char *otherwise) {
     return given != NULL ? given : otherwise;
 }
 
 /* Parts that are NULL are those of `plain`. */
-static inline struct moult_tokenizer *parse(struct description parts, struct moult_error *error)
-{
+static inline struct moult_tokenizer *parse(struct description parts, struct moult_error *error) {
     char *json = moult_format(
         "{\"version\":\"1.0\",\"truncation\":{\"max_length\":2},\"padding\":null,"
         "\"added_tokens\":%s,\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_processor\":%s,"

@@ -14,8 +14,8 @@ struct fixture {
 };
 
 /* All of the text at most `tokens_max` tokens long, as digits: every id here has one. */
-static const char *digits(struct fixture *fixture, const char *text, uint32_t tokens_max, bool tail)
-{
+static const char *digits(struct fixture *fixture, const char *text, uint32_t tokens_max,
+                          bool tail) {
     static char said[256];
     struct moult_token_ids ids;
     struct moult_error error = {0};
@@ -32,8 +32,7 @@ static const char *digits(struct fixture *fixture, const char *text, uint32_t to
     return said;
 }
 
-static struct fixture open_fixture(struct description parts)
-{
+static struct fixture open_fixture(struct description parts) {
     struct moult_error error = {0};
     struct fixture fixture = {parse(parts, &error), moult_tokenizer_scratch_open()};
 
@@ -42,14 +41,12 @@ static struct fixture open_fixture(struct description parts)
     return fixture;
 }
 
-static void close_fixture(struct fixture *fixture)
-{
+static void close_fixture(struct fixture *fixture) {
     moult_tokenizer_scratch_close(fixture->scratch);
     moult_tokenizer_free(fixture->tokenizer);
 }
 
-static void words_become_the_longest_pieces(void **state)
-{
+static void words_become_the_longest_pieces(void **state) {
     (void)state;
     struct fixture fixture = open_fixture((struct description){0});
     static const char *const cases[][2] = {
@@ -65,8 +62,7 @@ static void words_become_the_longest_pieces(void **state)
     close_fixture(&fixture);
 }
 
-static void truncation_is_exact(void **state)
-{
+static void truncation_is_exact(void **state) {
     (void)state;
     struct fixture fixture = open_fixture((struct description){0});
 
@@ -87,8 +83,7 @@ static void truncation_is_exact(void **state)
     close_fixture(&fixture);
 }
 
-static void too_little_room_is_an_error(void **state)
-{
+static void too_little_room_is_an_error(void **state) {
     (void)state;
     struct fixture fixture = open_fixture((struct description){0});
     struct moult_token_ids ids;
@@ -101,8 +96,7 @@ static void too_little_room_is_an_error(void **state)
     close_fixture(&fixture);
 }
 
-static void without_post_processor_nothing_is_around(void **state)
-{
+static void without_post_processor_nothing_is_around(void **state) {
     (void)state;
     struct fixture fixture = open_fixture((struct description){.post_processor = "null"});
 
@@ -120,8 +114,7 @@ static void without_post_processor_nothing_is_around(void **state)
 
 /* Ten times the memory that may be read, and none of it behind that: the text that is not
  * needed is not even looked at. */
-static void work_stops_when_the_places_are_full(void **state)
-{
+static void work_stops_when_the_places_are_full(void **state) {
     (void)state;
     static const char *const patterns[] = {
         "a ", "ab. ", "a", "\xe4\xb8\xad", ".", "<y>", "a x", "\xc3\xa9 ", "e\xcc\x81 ", "[UNK]"};
@@ -153,8 +146,7 @@ static void work_stops_when_the_places_are_full(void **state)
 }
 
 /* The same text with a border of blocks at every place. */
-static void borders_of_blocks_change_nothing(void **state)
-{
+static void borders_of_blocks_change_nothing(void **state) {
     (void)state;
     struct fixture fixture = open_fixture((struct description){.added = TOKENS});
     static const char piece[] = "abc <y>  . x \xc3\xa9\xe4\xb8\xad" "a\xcc\x81" "b XX <y> X";
@@ -185,8 +177,7 @@ static void borders_of_blocks_change_nothing(void **state)
 }
 
 /* One scratch serves any tokenizer, and a long text before changes nothing. */
-static void scratches_are_not_bound(void **state)
-{
+static void scratches_are_not_bound(void **state) {
     (void)state;
     struct fixture fixture = open_fixture((struct description){0});
     struct fixture other = open_fixture((struct description){.post_processor = "null"});
@@ -214,8 +205,7 @@ static void scratches_are_not_bound(void **state)
     moult_tokenizer_scratch_close(NULL);
 }
 
-static void fingerprint(struct description parts, char hex[MOULT_SHA256_HEX])
-{
+static void fingerprint(struct description parts, char hex[MOULT_SHA256_HEX]) {
     struct moult_error error = {0};
     struct moult_tokenizer *tokenizer = parse(parts, &error);
     struct moult_sha256 *hash = moult_sha256_open();
@@ -231,8 +221,7 @@ static void fingerprint(struct description parts, char hex[MOULT_SHA256_HEX])
     "{\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\",\"vocab\":{" vocabulary \
     "},\"max_input_chars_per_word\":" max "}"
 
-static void the_fingerprint_is_of_what_decides_ids(void **state)
-{
+static void the_fingerprint_is_of_what_decides_ids(void **state) {
     (void)state;
     char first[MOULT_SHA256_HEX], other[MOULT_SHA256_HEX];
     const struct description same[] = {
@@ -263,8 +252,7 @@ static void the_fingerprint_is_of_what_decides_ids(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_become_the_longest_pieces),
         cmocka_unit_test(truncation_is_exact),

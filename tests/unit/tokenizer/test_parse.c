@@ -8,8 +8,7 @@
 #include "base/limits.h"
 #include "description.h"
 
-static void refuses(struct description parts, const char *said)
-{
+static void refuses(struct description parts, const char *said) {
     struct moult_error error = {0};
     struct moult_tokenizer *tokenizer = parse(parts, &error);
 
@@ -25,8 +24,7 @@ static void refuses(struct description parts, const char *said)
     assert_null(parse(parts, NULL));
 }
 
-static void takes(struct description parts)
-{
+static void takes(struct description parts) {
     struct moult_error error = {0};
     struct moult_tokenizer *tokenizer = parse(parts, &error);
 
@@ -52,8 +50,7 @@ static void takes(struct description parts)
 #define CLS "{\"SpecialToken\":{\"id\":\"[CLS]\",\"type_id\":0}}"
 #define CLS_IDS(ids) "{\"[CLS]\":{\"id\":\"[CLS]\",\"ids\":" ids ",\"tokens\":[\"[CLS]\"]}}"
 
-static void broken_json(void **state)
-{
+static void broken_json(void **state) {
     (void)state;
     static const struct {
         const char *json, *said;
@@ -72,8 +69,7 @@ static void broken_json(void **state)
     }
 }
 
-static void too_deep_or_too_large(void **state)
-{
+static void too_deep_or_too_large(void **state) {
     (void)state;
     struct moult_error error = {0};
     char *deep = moult_allocate(1, 1000001);
@@ -88,8 +84,7 @@ static void too_deep_or_too_large(void **state)
     refuses(WITH(more, ",\"version\":\"1.0\""), "duplicate");
 }
 
-static void brackets_in_strings_are_not_depth(void **state)
-{
+static void brackets_in_strings_are_not_depth(void **state) {
     (void)state;
     char brackets[201], *vocabulary;
 
@@ -101,8 +96,7 @@ static void brackets_in_strings_are_not_depth(void **state)
     free(vocabulary);
 }
 
-static void other_kinds(void **state)
-{
+static void other_kinds(void **state) {
     (void)state;
     refuses(WITH(model, "{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}"), "model is \"BPE\"");
     refuses(WITH(model, "{\"type\":7}"), "model is \"\"");
@@ -120,8 +114,7 @@ static void other_kinds(void **state)
     refuses(WITH(pre_tokenizer, "{\"type\":\"BertPreTokenizer\",\"x\":1}"), "a member \"x\"");
 }
 
-static void broken_normalizers(void **state)
-{
+static void broken_normalizers(void **state) {
     (void)state;
 #define NORMALIZER(clean, chinese, strip, more) \
     "{\"type\":\"BertNormalizer\",\"clean_text\":" clean ",\"handle_chinese_chars\":" chinese \
@@ -138,8 +131,7 @@ static void broken_normalizers(void **state)
             "a member \"x\"");
 }
 
-static void broken_models(void **state)
-{
+static void broken_models(void **state) {
     (void)state;
 #define FEW "{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2}"
     takes(WITH(model, MODEL("", "\"[UNK]\"", "\"##\"", "100", FEW)));
@@ -157,8 +149,7 @@ static void broken_models(void **state)
     refuses(WITH(model, "null"), "has no model");
 }
 
-static void broken_ids(void **state)
-{
+static void broken_ids(void **state) {
     (void)state;
 #define VOCABULARY(id) "{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"a\":" id "}"
     takes(WITH(model, WORDPIECE(VOCABULARY("4194303"))));
@@ -173,8 +164,7 @@ static void broken_ids(void **state)
                                  "\"sep\":[\"[SEP]\",9]}"), "the vocabulary ends at 8");
 }
 
-static void long_tokens(void **state)
-{
+static void long_tokens(void **state) {
     (void)state;
     char *content = moult_allocate(1, MOULT_TOKEN_BYTES_MAX + 2);
 
@@ -196,8 +186,7 @@ static void long_tokens(void **state)
     free(content);
 }
 
-static void broken_added_tokens(void **state)
-{
+static void broken_added_tokens(void **state) {
     (void)state;
     takes(WITH(added, "[]"));
     takes(WITH(added, "[" ADDED("9", "new", "true") "," ADDED("10", "other", "false") "]"));
@@ -221,8 +210,7 @@ static void broken_added_tokens(void **state)
     refuses(holes, "id 3");
 }
 
-static void broken_post_processors(void **state)
-{
+static void broken_post_processors(void **state) {
     (void)state;
     takes(WITH(post_processor, "null"));
     takes(WITH(post_processor, TEMPLATE("[" TEXT_A "]", "{}")));
@@ -249,8 +237,7 @@ static void broken_post_processors(void **state)
     free(many);
 }
 
-static void sizes_are_told(void **state)
-{
+static void sizes_are_told(void **state) {
     (void)state;
     struct moult_error error = {0};
     struct moult_tokenizer *tokenizer =
@@ -263,8 +250,7 @@ static void sizes_are_told(void **state)
     moult_tokenizer_free(NULL);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broken_json),
         cmocka_unit_test(too_deep_or_too_large),

@@ -9,8 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-static void nothing_is_found_in_an_empty_trie(void **state)
-{
+static void nothing_is_found_in_an_empty_trie(void **state) {
     (void)state;
     struct moult_trie trie;
     uint32_t value = 77;
@@ -24,8 +23,7 @@ static void nothing_is_found_in_an_empty_trie(void **state)
     moult_trie_release(&trie);
 }
 
-static void the_longest_is_found(void **state)
-{
+static void the_longest_is_found(void **state) {
     (void)state;
     static const struct moult_trie_entry entries[] = {
         {"a", 1, 0}, {"ab", 2, 1}, {"abcd", 4, MOULT_TRIE_VALUE_MAX}, {"\xff\0", 2, 3}};
@@ -47,16 +45,14 @@ static void the_longest_is_found(void **state)
     moult_trie_release(&trie);
 }
 
-static uint32_t next_random(uint32_t *seed)
-{
+static uint32_t next_random(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;
     return *seed >> 16;
 }
 
 /* Strings over few bytes share many beginnings; over all bytes, nodes have many children. */
 static uint32_t fill_random(struct moult_trie_entry *entries, char (*bytes)[9], uint32_t count,
-                            uint32_t alphabet, uint32_t *seed)
-{
+                            uint32_t alphabet, uint32_t *seed) {
     uint32_t used = 0;
 
     for (uint32_t n = 0; n < count; n++) {
@@ -75,8 +71,7 @@ static uint32_t fill_random(struct moult_trie_entry *entries, char (*bytes)[9], 
 }
 
 static size_t search_plainly(const struct moult_trie_entry *entries, uint32_t count,
-                             const char *text, size_t size, uint32_t *value)
-{
+                             const char *text, size_t size, uint32_t *value) {
     for (; size > 0; size--) {
         struct moult_trie_entry key = {text, (uint32_t)size, 0};
         const struct moult_trie_entry *found =
@@ -89,8 +84,7 @@ static size_t search_plainly(const struct moult_trie_entry *entries, uint32_t co
     return 0;
 }
 
-static void random_tries_agree_with_plain_search(void **state)
-{
+static void random_tries_agree_with_plain_search(void **state) {
     (void)state;
     enum { COUNT = 20000 };
     static struct moult_trie_entry entries[COUNT];
@@ -123,8 +117,7 @@ static void random_tries_agree_with_plain_search(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_found_in_an_empty_trie),
         cmocka_unit_test(the_longest_is_found),

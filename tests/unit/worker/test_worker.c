@@ -35,15 +35,13 @@ static char *texts[TEXTS];
 static float (*expected)[C];
 static struct moult_model *model;
 
-static uint32_t random_number(void)
-{
+static uint32_t random_number(void) {
     static uint32_t seed = 20;
     seed = seed * 1664525u + 1013904223u;
     return seed >> 8;
 }
 
-static char *make_text(int number)
-{
+static char *make_text(int number) {
     static const char *const words[] = {"how",    "big",  "is",    "London", "river", "the",
                                         "naïve",  "café", "中文",   "2,048",  "tall",  "quickly",
                                         "monarch", "?",   "model", "moult"};
@@ -61,8 +59,7 @@ static char *make_text(int number)
     return text;
 }
 
-static void embed_alone(const char *text, float vector[C])
-{
+static void embed_alone(const char *text, float vector[C]) {
     struct moult_text one = {.bytes = text, .size = strlen(text)};
     struct moult_error error;
     if (moult_model_encode(model, &one, 1, MOULT_PROMPT_NONE, vector, NULL, &error) != 0)
@@ -72,8 +69,7 @@ static void embed_alone(const char *text, float vector[C])
 static void start_shared(void);
 static void stop_shared(void);
 
-static int set_up(void **state)
-{
+static int set_up(void **state) {
     (void)state;
     const char *folder = getenv("MOULT_TEST_MODEL");
     struct moult_error error;
@@ -93,8 +89,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
+static int tear_down(void **state) {
     (void)state;
     if (model)
         stop_shared();
@@ -112,8 +107,7 @@ struct worker {
     pid_t pid;
 };
 
-static struct worker start_in(const char *folder, uint32_t threads)
-{
+static struct worker start_in(const char *folder, uint32_t threads) {
     struct worker worker;
     struct moult_error error = {.message = ""};
     worker.channel = moult_channel_open(&error);
@@ -133,8 +127,7 @@ static struct worker start_in(const char *folder, uint32_t threads)
     return worker;
 }
 
-static void wait_for_wake(struct worker *worker)
-{
+static void wait_for_wake(struct worker *worker) {
     struct pollfd poller = {.fd = moult_channel_wake_fd(worker->channel), .events = POLLIN};
     if (poll(&poller, 1, WAIT_MS) != 1)
         fail_msg("The worker has been silent for %d s.", WAIT_MS / 1000);
@@ -142,8 +135,7 @@ static void wait_for_wake(struct worker *worker)
 }
 
 static struct moult_worker_report wait_for_state(struct worker *worker,
-                                                 enum moult_worker_state state)
-{
+                                                 enum moult_worker_state state) {
     struct moult_worker_report report;
     for (;;) {
         moult_channel_report(worker->channel, &report);
@@ -155,8 +147,7 @@ static struct moult_worker_report wait_for_state(struct worker *worker,
     }
 }
 
-static struct worker start(uint32_t threads)
-{
+static struct worker start(uint32_t threads) {
     if (!model)
         skip();
     struct worker worker = start_in(getenv("MOULT_TEST_MODEL"), threads);
@@ -164,16 +155,14 @@ static struct worker start(uint32_t threads)
     return worker;
 }
 
-static int wait_for_exit(struct worker *worker)
-{
+static int wait_for_exit(struct worker *worker) {
     int status;
     assert_int_equal(worker->pid, waitpid(worker->pid, &status, 0));
     moult_channel_close(worker->channel);
     return status;
 }
 
-static void stop(struct worker *worker)
-{
+static void stop(struct worker *worker) {
     moult_channel_ask_exit(worker->channel);
     int status = wait_for_exit(worker);
     assert_true(WIFEXITED(status));
@@ -183,26 +172,22 @@ static void stop(struct worker *worker)
 /* For tests that leave a worker as they found it. */
 static struct worker shared;
 
-static void start_shared(void)
-{
+static void start_shared(void) {
     shared = start(2);
 }
 
-static void stop_shared(void)
-{
+static void stop_shared(void) {
     stop(&shared);
 }
 
-static struct worker *get_shared(void)
-{
+static struct worker *get_shared(void) {
     if (!model)
         skip();
     return &shared;
 }
 
 static int submit(struct worker *worker, const struct moult_text *list, uint32_t count,
-                  const struct moult_embed_options *options)
-{
+                  const struct moult_embed_options *options) {
     size_t size, capacity = moult_embed_answer_bytes_max(count, options, &bare, C);
     char *message = moult_embed_request_write(list, count, options, &bare, &size);
     enum moult_lane lane = count == 1 ? MOULT_LANE_SINGLE : MOULT_LANE_BATCH;
@@ -213,8 +198,7 @@ static int submit(struct worker *worker, const struct moult_text *list, uint32_t
 
 /* The next finished request, as its answer; `count` of the slot says how many texts it had. */
 static int next_answer(struct worker *worker, const uint32_t *count,
-                       struct moult_answer_view *view)
-{
+                       struct moult_answer_view *view) {
     const char *block;
     size_t capacity;
     bool broken;
@@ -229,16 +213,14 @@ static int next_answer(struct worker *worker, const uint32_t *count,
     return slot;
 }
 
-static void finish_answer(struct worker *worker, int slot, struct moult_answer_view *view)
-{
+static void finish_answer(struct worker *worker, int slot, struct moult_answer_view *view) {
     moult_answer_view_release(view);
     moult_channel_release(worker->channel, slot);
 }
 
 /* One text, there and back; the view's block is valid until finish_answer(). */
 static int ask(struct worker *worker, const char *text, const struct moult_embed_options *options,
-               struct moult_answer_view *view)
-{
+               struct moult_answer_view *view) {
     struct moult_text one = {.bytes = text, .size = strlen(text)};
     uint32_t count[MOULT_CHANNEL_SLOTS];
     int slot = submit(worker, &one, 1, options);
@@ -249,8 +231,7 @@ static int ask(struct worker *worker, const char *text, const struct moult_embed
 }
 
 static void ask_vector(struct worker *worker, const char *text, struct moult_embed_options options,
-                       float *vector, uint32_t n)
-{
+                       float *vector, uint32_t n) {
     struct moult_answer_view view;
     options.format = MOULT_VECTOR_F32;
     int slot = ask(worker, text, &options, &view);
@@ -261,8 +242,7 @@ static void ask_vector(struct worker *worker, const char *text, struct moult_emb
 }
 
 static void expect_refusal(struct worker *worker, const char *text,
-                           struct moult_embed_options options, const char *part)
-{
+                           struct moult_embed_options options, const char *part) {
     struct moult_answer_view view;
     int slot = ask(worker, text, &options, &view);
     assert_int_equal(MOULT_ANSWER_INVALID, view.status);
@@ -273,8 +253,7 @@ static void expect_refusal(struct worker *worker, const char *text,
 
 /* Reading vectors back. */
 
-static void read_decimal(const char *at, const char *end, float vector[C])
-{
+static void read_decimal(const char *at, const char *end, float vector[C]) {
     assert_int_equal('[', *at);
     for (int i = 0; i < C; i++) {
         char *behind;
@@ -285,8 +264,7 @@ static void read_decimal(const char *at, const char *end, float vector[C])
     assert_ptr_equal(end, at + 1);
 }
 
-static void read_base64(const char *at, const char *end, float vector[C])
-{
+static void read_base64(const char *at, const char *end, float vector[C]) {
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     unsigned char *out = (unsigned char *)vector;
@@ -304,8 +282,7 @@ static void read_base64(const char *at, const char *end, float vector[C])
 }
 
 static void read_cell(const struct moult_answer_view *view, uint32_t index,
-                      enum moult_vector_format format, float vector[C])
-{
+                      enum moult_vector_format format, float vector[C]) {
     const char *at = view->block + view->cells[index].offset;
     const char *end = at + view->cells[index].size;
     if (format == MOULT_VECTOR_DECIMAL)
@@ -318,8 +295,7 @@ static void read_cell(const struct moult_answer_view *view, uint32_t index,
 
 /* Tests. */
 
-static void a_folder_without_a_model_fails(void **state)
-{
+static void a_folder_without_a_model_fails(void **state) {
     (void)state;
     char folder[] = "/tmp/moult-test-XXXXXX";
     assert_non_null(mkdtemp(folder));
@@ -336,8 +312,7 @@ static void a_folder_without_a_model_fails(void **state)
     rmdir(folder);
 }
 
-static void it_says_what_it_is(void **state)
-{
+static void it_says_what_it_is(void **state) {
     (void)state;
     struct worker *worker = get_shared();
     struct moult_worker_report report;
@@ -354,8 +329,7 @@ static void it_says_what_it_is(void **state)
     assert_true(report.load_progress == 1);
 }
 
-static void load_for(struct worker *worker, unsigned texts_wanted, unsigned outstanding_most)
-{
+static void load_for(struct worker *worker, unsigned texts_wanted, unsigned outstanding_most) {
     static struct {
         uint32_t index[64];
         enum moult_vector_format format;
@@ -400,8 +374,7 @@ static void load_for(struct worker *worker, unsigned texts_wanted, unsigned outs
     assert_int_equal(asked, answered);
 }
 
-static void bits_are_equal_alone_and_under_load(void **state)
-{
+static void bits_are_equal_alone_and_under_load(void **state) {
     (void)state;
     bool soak = getenv("MOULT_TEST_SOAK") != NULL;
     load_for(get_shared(), TEXTS, 1);
@@ -411,24 +384,21 @@ static void bits_are_equal_alone_and_under_load(void **state)
     stop(&worker);
 }
 
-static float difference(const float *a, const float *b, uint32_t n)
-{
+static float difference(const float *a, const float *b, uint32_t n) {
     float most = 0;
     for (uint32_t i = 0; i < n; i++)
         most = fmaxf(most, fabsf(a[i] - b[i]));
     return most;
 }
 
-static float norm(const float *vector, uint32_t n)
-{
+static float norm(const float *vector, uint32_t n) {
     double sum = 0;
     for (uint32_t i = 0; i < n; i++)
         sum += (double)vector[i] * (double)vector[i];
     return (float)sqrt(sum);
 }
 
-static void options_are_followed(void **state)
-{
+static void options_are_followed(void **state) {
     (void)state;
     struct worker *worker = get_shared();
     float plain[C], raw[C], cut[C], raw_cut[C];
@@ -458,8 +428,7 @@ static void options_are_followed(void **state)
 }
 
 /* 300 words of one token each, and of them those that are left when the model's 254 are full. */
-static void overlong_texts_are_cut_on_either_side_or_refused(void **state)
-{
+static void overlong_texts_are_cut_on_either_side_or_refused(void **state) {
     (void)state;
     struct worker *worker = get_shared();
     enum { WORDS = 300, FITTING = 254 };
@@ -495,8 +464,7 @@ static void overlong_texts_are_cut_on_either_side_or_refused(void **state)
 }
 
 /* The first bad text is named, and neighbours of other requests do not notice. */
-static void one_bad_text_fails_its_request_alone(void **state)
-{
+static void one_bad_text_fails_its_request_alone(void **state) {
     (void)state;
     struct worker *worker = get_shared();
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
@@ -527,8 +495,7 @@ static void one_bad_text_fails_its_request_alone(void **state)
     }
 }
 
-static void strange_requests_are_survived(void **state)
-{
+static void strange_requests_are_survived(void **state) {
     (void)state;
     struct worker *worker = get_shared();
     static uint32_t count[MOULT_CHANNEL_SLOTS];
@@ -559,8 +526,7 @@ static void strange_requests_are_survived(void **state)
 }
 
 /* A single text that comes behind a long batch is answered long before it. */
-static void a_batch_does_not_block_singles(void **state)
-{
+static void a_batch_does_not_block_singles(void **state) {
     (void)state;
     enum { MANY = 200 };
     struct worker *worker = get_shared();
@@ -594,8 +560,7 @@ static void a_batch_does_not_block_singles(void **state)
     assert_true(longest_ns < batch_ns / 3);
 }
 
-static void what_was_submitted_is_answered_before_the_exit(void **state)
-{
+static void what_was_submitted_is_answered_before_the_exit(void **state) {
     (void)state;
     struct worker worker = start(2);
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
@@ -617,8 +582,7 @@ static void what_was_submitted_is_answered_before_the_exit(void **state)
 }
 
 /* After kill -9 the front finds whole answers, begun requests and untouched ones. */
-static void a_killed_worker_leaves_suspects(void **state)
-{
+static void a_killed_worker_leaves_suspects(void **state) {
     (void)state;
     struct worker worker = start(1);
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
@@ -661,8 +625,7 @@ static void a_killed_worker_leaves_suspects(void **state)
     moult_channel_close(worker.channel);
 }
 
-static int count_descriptors(pid_t pid)
-{
+static int count_descriptors(pid_t pid) {
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
     DIR *folder = opendir(path);
@@ -675,8 +638,7 @@ static int count_descriptors(pid_t pid)
     return count;
 }
 
-static long read_oom_score(pid_t pid)
-{
+static long read_oom_score(pid_t pid) {
     char path[64], text[16] = "";
     snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)pid);
     FILE *file = fopen(path, "r");
@@ -686,8 +648,7 @@ static long read_oom_score(pid_t pid)
     return strtol(text, NULL, 10);
 }
 
-static void a_ready_worker_is_tidy(void **state)
-{
+static void a_ready_worker_is_tidy(void **state) {
     (void)state;
     /* What the child inherits: the test's own (less the one that counts them), the
      * channel's four; and of its own duplicates it keeps one, the eventfd. */
@@ -704,8 +665,7 @@ static void a_ready_worker_is_tidy(void **state)
     stop(&worker);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_without_a_model_fails),
         cmocka_unit_test(it_says_what_it_is),
