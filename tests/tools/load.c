@@ -140,11 +140,12 @@ static void tick(struct connection *connections, double *wake, unsigned *busy) {
 
     *wake = time + 0.1;
     *busy = 0;
-    if ((options.seconds > 0 && time - start_time >= options.seconds)
-        || (options.requests && counts.begun >= options.requests))
+    if (options.seconds > 0 && time - start_time >= options.seconds)
         stopping = true;
     for (unsigned i = 0; i < options.connections; i++) {
         struct connection *connection = &connections[i];
+        if (options.requests && counts.begun >= options.requests)
+            stopping = true;
         if (connection->state == STATE_RESTING) {
             if (stopping)
                 connection->state = STATE_ENDED;
