@@ -6,7 +6,7 @@ import threading
 
 from fixtures import SOAK
 from loading import assert_clean
-from serving import until
+from serving import freeze, until
 
 MIB = 1 << 20
 
@@ -42,7 +42,7 @@ def test_the_refusal_speaks_each_dialect(serve, tiny):
     """While the worker stands still, as many texts are with it as it may have, and one waits."""
     server = serve(tiny["a"], options=["--max-waiting", 1, "--threads", 1])
     worker = server.worker()
-    os.kill(worker, signal.SIGSTOP)
+    freeze(worker)
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(server.embed("london")))
                for _ in range(60)]

@@ -10,7 +10,7 @@ import pytest
 
 from fixtures import DEADLY, SOAK, sleepy
 from loading import assert_clean
-from serving import alive, until
+from serving import alive, freeze, until
 
 ALLOW = "--allow-model-from"
 
@@ -140,7 +140,7 @@ def test_a_stopped_worker_under_load(serve_with_faults, tiny):
     with tiny.load(server, connections=8) as load:
         load.wait_for_answers(50)
         stopped = server.worker()
-        os.kill(stopped, signal.SIGSTOP)
+        freeze(stopped)
         load.wait_for_answers(100)
         assert_clean(load.stop())
     assert not alive(stopped)
@@ -149,7 +149,7 @@ def test_a_stopped_worker_under_load(serve_with_faults, tiny):
 def test_a_stopped_worker_without_work_is_noticed_too(serve_with_faults, tiny):
     server = serve_with_faults(tiny["a"])
     stopped = server.worker()
-    os.kill(stopped, signal.SIGSTOP)
+    freeze(stopped)
     assert server.embed("london").status == 200
     assert not alive(stopped)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -84,10 +85,12 @@ def serve(tmp_path):
         return server.start(ready)
 
     yield start
+    codes = [server.stop() for server in servers if server.process and server.process.poll() is None]
     for server in servers:
-        if server.process and server.process.poll() is None:
-            server.stop()
         print(f"---- log of {server.data.name} ----\n{server.log()[-6000:]}")
+    assert not any(codes), codes
+    for server in servers:
+        assert not re.search("Sanitizer|runtime error:|bug at ", server.log())
 
 
 # Texts at which the program with fault points misbehaves.

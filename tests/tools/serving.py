@@ -83,6 +83,16 @@ def alive(pid):
     return stat[stat.rindex(")") + 2] not in "ZX"
 
 
+def freeze(pid):
+    """SIGSTOP, and waits until every thread stands: the signal takes its time on a busy machine."""
+    def stands():
+        states = [path.read_text().rpartition(")")[2].split()[0]
+                  for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+        return set(states) == {"T"}
+    os.kill(pid, signal.SIGSTOP)
+    until(f"{pid} to stand", stands)
+
+
 def proportional_bytes(pid):
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
@@ -99,7 +109,10 @@ class Server:
         self.models = [str(model) for model in models]
         self.options = [str(option) for option in options]
         self.binary = binary or BUILD / "moult"
+        # With AddressSanitizer what was freed stays for a while; a little of it, so that growth shows.
         self.environment = dict(os.environ, **(environment or {}))
+        self.environment["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + \
+            ":quarantine_size_mb=1:thread_local_quarantine_size_kb=64"
         self.before = before          # Runs in the child before it becomes the server.
         self.port = free_port()
         self.log_path = log or self.data.parent / (self.data.name + ".log")
