@@ -1,4 +1,4 @@
-"""Everything at once, in an order drawn from a seed: updates, rollbacks, cancels, deaths, deserters."""
+"""Everything at once, in an order drawn from a seed: updates, rollbacks, cancels, deaths and more."""
 
 import contextlib
 import json

@@ -85,7 +85,8 @@ def serve(tmp_path):
         return server.start(ready)
 
     yield start
-    codes = [server.stop() for server in servers if server.process and server.process.poll() is None]
+    running = [server for server in servers if server.process and server.process.poll() is None]
+    codes = [server.stop() for server in running]
     for server in servers:
         print(f"---- log of {server.data.name} ----\n{server.log()[-6000:]}")
     assert not any(codes), codes

@@ -109,7 +109,7 @@ class Server:
         self.models = [str(model) for model in models]
         self.options = [str(option) for option in options]
         self.binary = binary or BUILD / "moult"
-        # With AddressSanitizer what was freed stays for a while; a little of it, so that growth shows.
+        # With AddressSanitizer what was freed stays a while; little of it, so that growth shows.
         self.environment = dict(os.environ, **(environment or {}))
         self.environment["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + \
             ":quarantine_size_mb=1:thread_local_quarantine_size_kb=64"
