@@ -1,4 +1,4 @@
-"""Everything at once, in an order drawn from a seed: updates, rollbacks, cancels, deaths and more."""
+"""Everything at once, in an order drawn from a seed: updates, rollbacks, cancels, deaths, …"""
 
 import contextlib
 import json
