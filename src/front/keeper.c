@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -15,6 +16,8 @@
 #include "source/source.h"
 
 #define STATE_FILE "state.json"
+#define LOCK_PAUSE_NS 20000000l
+#define LOCK_TRIES 50
 
 struct waiter {
     moult_keeper_listener listener;
@@ -46,6 +49,21 @@ struct moult_keeper {
 };
 
 static int open_folders(struct moult_keeper *keeper, struct moult_error *error);
+/* A server that was killed may leave a child between fork and exec, which holds a
+ * copy of the lock for some milliseconds: one refusal is not yet another server. */
+static bool try_lock(int fd) {
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+    for (int tries = 0; tries < LOCK_TRIES; tries++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    errno = EWOULDBLOCK;
+    return false;
+}
+
 static int lock(struct moult_keeper *keeper, struct moult_error *error);
 static int read_state(struct moult_keeper *keeper, struct moult_error *error);
 
@@ -81,7 +99,7 @@ static int lock(struct moult_keeper *keeper, struct moult_error *error) {
                              0644);
     if (keeper->lock_fd < 0)
         return moult_fail_errno(error, "The data folder %s cannot be locked", keeper->data_folder);
-    if (flock(keeper->lock_fd, LOCK_EX | LOCK_NB) == 0)
+    if (try_lock(keeper->lock_fd))
         return 0;
     if (errno != EWOULDBLOCK)
         return moult_fail_errno(error, "The data folder %s cannot be locked", keeper->data_folder);

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,21 @@ static bool is_ours(const char *name) {
             strspn(name, "0123456789abcdef") == MOULT_SHA256_HEX - 1);
 }
 
+/* Under another name first: killed half-way, this leaves a leftover that the next
+ * start clears, and never half a revision under the name of a whole one. */
+static int clear_away(int folder_fd, const char *name, struct moult_error *error) {
+    char leftover[] = ".incoming-swept-01234567";
+    if (name[0] != '.') {
+        memcpy(strrchr(leftover, '-') + 1, name, 8);
+        if (moult_folder_remove(folder_fd, leftover, error) != 0)
+            return -1;
+        if (renameat(folder_fd, name, folder_fd, leftover) != 0)
+            return moult_fail_errno(error, "%s cannot be renamed", name);
+        name = leftover;
+    }
+    return moult_folder_remove(folder_fd, name, error);
+}
+
 static void sweep_on_pool(uv_work_t *work) {
     struct moult_sweep *sweep = work->data;
     struct moult_error error;
@@ -40,7 +56,7 @@ static void sweep_on_pool(uv_work_t *work) {
         return;
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
         if (is_ours(entry->d_name) && !is_kept(sweep, entry->d_name) &&
-            moult_folder_remove(dirfd(folder), entry->d_name, &error) != 0)
+            clear_away(dirfd(folder), entry->d_name, &error) != 0)
             moult_log_warning("A revision that nobody uses stays: %s", error.message);
     closedir(folder);
 }

@@ -10,13 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
 #include "front/keeper.h"
 #include "front/state.h"
+#include "front/sweep.h"
 
 #define DIGEST_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define DIGEST_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -235,6 +238,72 @@ static void the_folder_is_for_one_server(void **unused) {
     moult_keeper_close(keeper);
 }
 
+/* As a child of a killed server does until it has executed its own program. */
+static void a_lock_that_is_about_to_go_is_waited_for(void **unused) {
+    struct folder *folder = *unused;
+    struct moult_error error;
+    char *path = moult_format("%s/lock", folder->data);
+    assert_int_equal(moult_folder_make(folder->data, NULL), 0);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        usleep(100000);
+        _exit(0);
+    }
+    close(fd);
+    struct moult_keeper *keeper = moult_keeper_open(&folder->loop, folder->data, &error);
+    assert_non_null(keeper);
+    moult_keeper_close(keeper);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    free(path);
+}
+
+static void make_revision(const struct folder *folder, const char *name) {
+    char *path = moult_format("%s/models/%s", folder->data, name);
+    char *file = moult_format("%s/config.json", path);
+    assert_int_equal(moult_folder_make(path, NULL), 0);
+    int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+    assert_true(fd >= 0);
+    close(fd);
+    free(file);
+    free(path);
+}
+
+static bool revision_exists(const struct folder *folder, const char *name) {
+    char *path = moult_format("%s/models/%s", folder->data, name);
+    bool exists = access(path, F_OK) == 0;
+    free(path);
+    return exists;
+}
+
+static void on_swept(void *context) {
+    ++*(int *)context;
+}
+
+static void what_nobody_uses_is_swept_away(void **unused) {
+    struct folder *folder = *unused;
+    static const char *const leftovers[] = {".incoming-12", ".incoming-swept-bbbbbbbb"};
+    int swept = 0;
+    make_revision(folder, DIGEST_A);
+    make_revision(folder, DIGEST_B);
+    make_revision(folder, "somebody's own");
+    for (int i = 0; i < 2; i++)
+        make_revision(folder, leftovers[i]);
+    char(*keep)[MOULT_SHA256_HEX] = moult_allocate(1, sizeof *keep);
+    memcpy(keep[0], DIGEST_A, sizeof keep[0]);
+    char *models = moult_format("%s/models", folder->data);
+    assert_non_null(moult_sweep_start(&folder->loop, models, keep, 1, on_swept, &swept));
+    uv_run(&folder->loop, UV_RUN_DEFAULT);
+    assert_int_equal(swept, 1);
+    assert_true(revision_exists(folder, DIGEST_A));
+    assert_true(revision_exists(folder, "somebody's own"));
+    assert_false(revision_exists(folder, DIGEST_B));
+    for (int i = 0; i < 2; i++)
+        assert_false(revision_exists(folder, leftovers[i]));
+    free(models);
+}
+
 static void a_damaged_state_is_not_taken_for_an_empty_one(void **unused) {
     struct folder *folder = *unused;
     struct moult_error error;
@@ -276,6 +345,9 @@ int main(void) {
                                         remove_folder),
         cmocka_unit_test_setup_teardown(a_save_that_fails_says_so, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(the_folder_is_for_one_server, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_lock_that_is_about_to_go_is_waited_for, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(what_nobody_uses_is_swept_away, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_damaged_state_is_not_taken_for_an_empty_one, make_folder,
                                         remove_folder),
     };
