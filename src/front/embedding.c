@@ -41,9 +41,6 @@ static void release(void *context) {
 static void on_gone(void *context) {
     struct moult_embedding *embedding = context;
     struct moult_server *server = moult_http_server(embedding->request);
-    embedding->request = NULL;
-    if (embedding->in_pool)
-        return;
     if (embedding->job != NULL)
         moult_slots_abandon(server->slots, embedding->job);
     embedding->job = NULL;
@@ -98,11 +95,8 @@ static void work_in_pool(uv_work_t *work) {
 static void after_pool(uv_work_t *work, int status) {
     (void)status;
     struct moult_embedding *embedding = work->data;
-    embedding->in_pool = false;
-    if (embedding->request == NULL)
-        embedding_free(embedding);
-    else
-        go_on(embedding);
+    moult_http_keep(embedding->request, false);
+    go_on(embedding);
 }
 
 void moult_embedding_from_body(struct moult_http_request *request,
@@ -110,7 +104,7 @@ void moult_embedding_from_body(struct moult_http_request *request,
     struct moult_embedding *embedding = embedding_open(request, dialect);
     embedding->body = moult_http_body(request, &embedding->body_size);
     if (embedding->body_size > MOULT_BODY_BYTES_ON_LOOP) {
-        embedding->in_pool = true;
+        moult_http_keep(request, true);
         uv_queue_work(moult_http_server(request)->loop, &embedding->work, work_in_pool, after_pool);
         return;
     }

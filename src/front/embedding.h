@@ -34,7 +34,7 @@ struct moult_embedding_dialect {
 
 struct moult_embedding {
     const struct moult_embedding_dialect *dialect;
-    struct moult_http_request *request;   /* NULL once the client has gone. */
+    struct moult_http_request *request;
 
     /* What is asked. Set up with the server's defaults, then filled by read(). */
     char *model;                          /* Owned; NULL: none named. */
@@ -56,7 +56,6 @@ struct moult_embedding {
 
     /* embedding.c's own. */
     uv_work_t work;
-    bool in_pool;
     const char *body;
     size_t body_size;
     char *message;                        /* For the worker; handed to the job. */

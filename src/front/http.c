@@ -81,6 +81,7 @@ struct moult_http_request {
     bool bad_url;
     bool in_handler;
     bool must_close;
+    bool kept;                                /* Another thread reads its body. */
     const char *method, *path, *rest;         /* libmicrohttpd's, until the request is over. */
     const struct moult_route *route;
     uint64_t begun_ns, deadline_ns;           /* 0: no deadline. */
@@ -114,7 +115,7 @@ struct moult_http {
     unsigned handles_open;
     bool run_due, draining, closing;
     uint64_t drain_grace_until_ns;
-    unsigned open_requests;
+    unsigned open_requests, kept_requests;
     size_t bodies_bytes;
     struct moult_http_request *requests;
     struct moult_http_request *held_first, **held_end;
@@ -671,6 +672,16 @@ void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *c
     request->gone_context = context;
 }
 
+void moult_http_keep(struct moult_http_request *request, bool kept) {
+    MOULT_REQUIRE(request->state == HANDLED && request->kept != kept);
+    request->kept = kept;
+    request->http->kept_requests += kept ? 1 : -1u;
+}
+
+bool moult_http_quiet(const struct moult_http *http) {
+    return http->kept_requests == 0;
+}
+
 /* libmicrohttpd notices by itself only that a client goes whose connection is idle.
  * A sleeping connection it does not poll; and where the end came together with the
  * last bytes of a part of a body, it has used up the one edge that epoll gives for
@@ -681,7 +692,7 @@ static void look_at(struct moult_http_request *request, uint64_t now_ns) {
         return;
     switch (request->state) {
     case HANDLED:
-        if (request->response == NULL && client_has_gone(request->fd))
+        if (request->response == NULL && !request->kept && client_has_gone(request->fd))
             let_go(request);
         return;
     case FRESH:

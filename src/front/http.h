@@ -32,7 +32,7 @@ void moult_http_drain(struct moult_http *http);
  * drain began also the connections, whose next requests may be under way. */
 unsigned moult_http_open_requests(const struct moult_http *http);
 /* Closes all connections; no handler and no `gone` is called any more, so jobs
- * must be over. Frees itself when the loop has run once more. */
+ * must be over, and no request kept. Frees itself when the loop has run once more. */
 void moult_http_close(struct moult_http *http);
 
 const char *moult_http_method(const struct moult_http_request *request);
@@ -60,6 +60,10 @@ void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *c
                         void *context);
 /* How often waiting requests are looked at: a sleeping connection is not polled. */
 #define MOULT_GONE_LOOK_MS 100
+/* While it is kept, a request does not go: another thread reads its body. */
+void moult_http_keep(struct moult_http_request *request, bool kept);
+/* No request is kept. */
+bool moult_http_quiet(const struct moult_http *http);
 
 /* The body is not needed any more; its bytes stay counted against
  * MOULT_BODIES_BYTES_MAX until the answer, for what was made of it lives on. */

@@ -245,6 +245,7 @@ static bool is_retired(struct front *front) {
     struct moult_server *server = &front->server;
     bool retired = server->updates == NULL || moult_slots_retire_all(server->slots);
     bool quiet = server->updates == NULL || moult_updates_stop(server->updates);
+    quiet = quiet && (front->http == NULL || moult_http_quiet(front->http));
     return retired && quiet && (front->keeper == NULL || moult_keeper_quiet(front->keeper));
 }
 

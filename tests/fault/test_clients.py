@@ -50,6 +50,15 @@ def test_gone_in_mid_request_during_updates(serve, tiny):
     until("their connections to be closed", lambda: server.descriptors() <= descriptors + 1, 15)
 
 
+def test_gone_while_a_large_body_is_read(serve, tiny):
+    server = serve(tiny["a"])
+    body = '{"inputs":[' + ",".join(['"' + TEXT * 170 + '"'] * 2000) + "]}"
+    for n in range(8):
+        send(server, request(body), wait=0.01 * n)
+    assert server.embed(TEXT).status == 200
+    assert len(server.workers()) == 1 and server.process.poll() is None
+
+
 def test_gone_while_their_work_waits(serve_with_faults, tiny):
     server = serve_with_faults(tiny["a"], options=["--max-waiting", 64])
     descriptors = server.descriptors()
