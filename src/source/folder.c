@@ -295,6 +295,21 @@ static bool is_installed(struct install *install, const char *revision) {
     return good;
 }
 
+/* An install of another slot may have been quicker with the same files. */
+static int put_in_place(struct install *install, struct moult_installed *installed) {
+    if (renameat(install->models_fd, install->incoming, install->models_fd,
+                 installed->revision) == 0)
+        return 0;
+    int number = errno;
+    installed->was_there = (number == ENOTEMPTY || number == EEXIST) &&
+                           is_installed(install, installed->revision);
+    errno = number;
+    return installed->was_there ? 0
+                                : moult_fail_errno(install->error,
+                                                   "The revision cannot be put into %s",
+                                                   install->models_folder);
+}
+
 static int finish(struct install *install, struct moult_installed *installed) {
     moult_revision_of(&install->list, installed->revision);
     installed->bytes = install->list.bytes;
@@ -304,10 +319,8 @@ static int finish(struct install *install, struct moult_installed *installed) {
     if (write_revision(install, installed->revision) != 0 || sync_folders(install) != 0)
         return -1;
     moult_fault_point("rename");
-    if (renameat(install->models_fd, install->incoming, install->models_fd,
-                 installed->revision) != 0)
-        return moult_fail_errno(install->error, "The revision cannot be put into %s",
-                                install->models_folder);
+    if (put_in_place(install, installed) != 0)
+        return -1;
     if (fsync(install->models_fd) != 0 && errno != EINVAL)
         return moult_fail_errno(install->error, "%s cannot be synced", install->models_folder);
     return 0;

@@ -39,6 +39,14 @@ def server(serve_with_faults, faults, tiny):
     return server
 
 
+def test_two_slots_take_the_same_folder_at_once(serve_with_faults, faults, tiny):
+    faults.set("rename", "sleep:300")
+    server = serve_with_faults(f"one={tiny['a']}", f"two={tiny['a']}")
+    slots = server.get("/update_model").json["slots"]
+    assert [slot["generation"] for slot in slots] == [1, 1]
+    assert {slot["fingerprint"] for slot in slots} == {tiny.fingerprints["a"]}
+
+
 def running(server):
     return until("the update to run", lambda: server.slot()["update"])
 
