@@ -43,7 +43,6 @@
 static const struct moult_process_events process_events;
 
 static int start_run(struct moult_generation *generation, struct moult_error *error);
-static void settle(struct moult_generation *generation);
 
 /* What others read. */
 
@@ -312,7 +311,7 @@ void moult_generation_pump(struct moult_generation *generation) {
 void moult_generation_take_back(struct moult_generation *generation, struct moult_job *job) {
     stop_running(generation, job);
     moult_process_take_back(generation->process, job);
-    settle(generation);
+    moult_generation_settle(generation);
 }
 
 static void on_answered(void *owner, struct moult_job *job) {
@@ -323,7 +322,7 @@ static void on_answered(void *owner, struct moult_job *job) {
     job->generation = generation;
     job->outcome = MOULT_JOB_ANSWERED;
     job->done(job);
-    settle(generation);
+    moult_generation_settle(generation);
     moult_generation_drop(generation);
 }
 
@@ -450,8 +449,7 @@ static uint64_t set_alarm(struct moult_generation *generation, uint64_t seconds)
     return ns;
 }
 
-/* Whether its jobs allow the next step. Called whenever one has left. */
-static void settle(struct moult_generation *generation) {
+void moult_generation_settle(struct moult_generation *generation) {
     if (!moult_generation_idle(generation))
         return;
     if (generation->phase == MOULT_GENERATION_DRAINING) {
@@ -479,7 +477,7 @@ void moult_generation_drain(struct moult_generation *generation) {
     generation->phase = MOULT_GENERATION_DRAINING;
     generation->drain_until_ns =
         set_alarm(generation, moult_fault_seconds("STRAGGLER", MOULT_STRAGGLER_SECONDS));
-    settle(generation);
+    moult_generation_settle(generation);
 }
 
 void moult_generation_retire(struct moult_generation *generation) {
@@ -488,7 +486,7 @@ void moult_generation_retire(struct moult_generation *generation) {
     /* Once more for one that retires already: its last job may just have been failed. */
     generation->phase = MOULT_GENERATION_RETIRING;
     generation->drain_until_ns = generation->warm_until_ns = 0;
-    settle(generation);
+    moult_generation_settle(generation);
 }
 
 /* Their clients have waited long enough for a worker that may never answer. */

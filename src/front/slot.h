@@ -151,6 +151,8 @@ void moult_generation_set_number(struct moult_generation *generation, uint64_t n
 void moult_generation_pump(struct moult_generation *generation);
 /* Takes a job that runs in it out of it, without an answer. */
 void moult_generation_take_back(struct moult_generation *generation, struct moult_job *job);
+/* Takes the next step of its life where its jobs allow it: to be called whenever one has left. */
+void moult_generation_settle(struct moult_generation *generation);
 void moult_generation_drain(struct moult_generation *generation);
 void moult_generation_retire(struct moult_generation *generation);
 bool moult_generation_idle(const struct moult_generation *generation);

@@ -102,6 +102,7 @@ void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job) {
     moult_job_close(job);
     if (generation != NULL) {
         moult_generation_pump(generation);
+        moult_generation_settle(generation);
         moult_generation_drop(generation);
     }
 }

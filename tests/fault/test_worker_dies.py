@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -75,6 +76,23 @@ def test_candidate_that_never_gets_ready(serve_with_faults, faults, tiny, point,
         assert set(result["generations"]) == {"1"}
     until("the candidate to go", lambda: len(server.workers()) == 1)
     assert server.updated(tiny["b"]) > 1
+
+
+def test_the_last_client_of_an_old_model_goes_while_its_worker_is_restarted(
+        serve_with_faults, faults, tiny):
+    faults.environment.update(MOULT_FAULTS_WATCHDOG_S="20")
+    server = serve_with_faults(tiny["a"], options=["--keep-warm", 0, ALLOW, tiny.place])
+    faults.set("loading", "sleep:1500")
+    kill_worker(server)
+    until("the restart", lambda: faults.reached("loading"))
+    faults.set()
+    body = '{"inputs": "london"}'
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(f"POST /embed HTTP/1.1\r\nHost: localhost\r\n"
+                       f"x-moult-model: tiny@{tiny.fingerprints['a'][:8]}\r\n"
+                       f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        assert server.updated(tiny["b"]) == 2
+    until("the old generation to go", lambda: len(server.workers()) == 1, 10)
 
 
 def test_candidate_killed_by_others_while_it_loads(serve_with_faults, faults, tiny):
