@@ -461,6 +461,8 @@ void moult_generation_settle(struct moult_generation *generation) {
         generation->phase = MOULT_GENERATION_WARM;
         generation->warm_until_ns =
             set_alarm(generation, generation->slot->slots->options->keep_warm_s);
+        generation->slot->slots->events->drained(generation->slot->slots->events_context,
+                                                 generation->slot);
     } else if (generation->phase == MOULT_GENERATION_RETIRING) {
         generation->kill_ns = generation->kill_ns != 0 ? generation->kill_ns
                                                        : set_alarm(generation, 5);

@@ -92,6 +92,8 @@ struct moult_slots_events {
     /* A current one is ready with another fingerprint than it was opened with.
      * It does not serve before it is accepted. */
     void (*differs)(void *context, struct moult_generation *generation);
+    /* One has nothing left to answer: from now on it may be retired to make room. */
+    void (*drained)(void *context, struct moult_slot *slot);
 };
 
 struct moult_slots {

@@ -303,6 +303,9 @@ bool moult_updates_cancel(struct moult_updates *updates, uint64_t id) {
 static void on_kick(uv_timer_t *timer) {
     struct moult_updates *updates = timer->data;
     tell_listeners(updates);
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        if (updates->running[i] != NULL && updates->running[i]->phase == ROOM)
+            try_room(updates->running[i]);
     for (unsigned i = 0; i < updates->slots->count && updates->sweep == NULL; i++)
         if (updates->running[i] != NULL && updates->running[i]->phase == QUEUED)
             begin(updates->running[i]);
@@ -746,6 +749,12 @@ static void on_gone(void *context, struct moult_slot *slot) {
     kick(updates);
 }
 
+/* What waits for room may be able to make it now, but not within the call of who drained. */
+static void on_drained(void *context, struct moult_slot *slot) {
+    (void)slot;
+    kick(context);
+}
+
 /* Clearing away. */
 
 static void keep(char (*kept)[MOULT_SHA256_HEX], unsigned *count, const char *revision) {
@@ -794,7 +803,8 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
                                          void (*serving)(void *context, struct moult_slot *slot),
                                          moult_update_listener failed, void *context) {
     static const struct moult_slots_events slots_events = {on_ready, on_candidate_failed,
-                                                           on_keeps_dying, on_gone, on_differs};
+                                                           on_keeps_dying, on_gone, on_differs,
+                                                           on_drained};
     struct moult_updates *updates = moult_allocate(1, sizeof *updates);
     updates->loop = loop;
     updates->slots = slots;

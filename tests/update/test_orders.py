@@ -9,6 +9,7 @@ import time
 import pytest
 
 import models
+from fixtures import sleepy
 from loading import assert_clean
 from serving import until
 
@@ -45,6 +46,23 @@ def test_two_slots_take_the_same_folder_at_once(serve_with_faults, faults, tiny)
     slots = server.get("/update_model").json["slots"]
     assert [slot["generation"] for slot in slots] == [1, 1]
     assert {slot["fingerprint"] for slot in slots} == {tiny.fingerprints["a"]}
+
+
+def test_room_is_made_as_soon_as_a_straggler_is_answered(serve_with_faults, faults, tiny):
+    faults.environment.update(MOULT_FAULTS_WATCHDOG_S="30", MOULT_FAULTS_STRAGGLER_S="30")
+    server = serve_with_faults(tiny["a"], options=["--keep-warm", "10m", ALLOW, tiny.place])
+    stragglers = []
+    for letter in "bc":
+        straggler = threading.Thread(target=server.embed, args=(sleepy(2000),))
+        straggler.start()
+        stragglers.append(straggler)
+        time.sleep(0.2)
+        server.updated(tiny[letter])
+    begun = time.monotonic()
+    server.updated(tiny["a"])
+    assert time.monotonic() - begun < 10
+    for straggler in stragglers:
+        straggler.join()
 
 
 def running(server):

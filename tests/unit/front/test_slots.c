@@ -34,7 +34,7 @@ static void on_gone(void *context, struct moult_slot *slot) {
 }
 
 static int set_up(void **state) {
-    static const struct moult_slots_events events = {.gone = on_gone};
+    static const struct moult_slots_events events = {.gone = on_gone, .drained = on_gone};
     struct scene *scene = moult_allocate(1, sizeof *scene);
     uv_loop_init(&scene->loop);
     scene->options.waiting_texts_max = 10;
