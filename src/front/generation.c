@@ -237,12 +237,16 @@ static struct moult_job *next_suspect(const struct moult_generation *generation)
                                                          : NULL;
 }
 
+/* Of the generation's queue and the slot's, whichever head was admitted first: else
+ * those who name an exact model could keep all others from it. */
 static struct moult_job *next_of_lane(const struct moult_generation *generation,
                                       enum moult_lane lane) {
-    if (generation->queue.lanes[lane].first != NULL)
-        return generation->queue.lanes[lane].first;
-    return generation->phase == MOULT_GENERATION_CURRENT ? generation->slot->queue.lanes[lane].first
-                                                         : NULL;
+    struct moult_job *own = generation->queue.lanes[lane].first;
+    struct moult_job *any = generation->phase == MOULT_GENERATION_CURRENT
+                                ? generation->slot->queue.lanes[lane].first : NULL;
+    if (own == NULL || any == NULL)
+        return own != NULL ? own : any;
+    return any->admitted_ns < own->admitted_ns ? any : own;
 }
 
 static bool has_window(const struct moult_generation *generation, const struct moult_job *job) {

@@ -1,10 +1,12 @@
 """name@fp8: one exact model, callable while its generation is warm, and gone when it retires."""
 
+import threading
 import time
 
 import pytest
 
 import models
+from fixtures import sleepy
 from serving import until
 
 ALLOW = "--allow-model-from"
@@ -30,6 +32,27 @@ def test_the_warm_model_answers_by_its_name(serve, tiny):
     assert second[1] == tiny.fingerprints["b"][:16] and second[0] != first[0]
     assert vector_of(server, label(tiny, "a")) == first
     assert vector_of(server, label(tiny, "b")) == second
+
+
+def test_those_who_name_it_do_not_keep_others_from_it(serve_with_faults, tiny):
+    server = serve_with_faults(tiny["a"], options=["--threads", 1, "--max-waiting", 4096])
+    texts = [sleepy(5)] + ["london"] * 31
+    ending = threading.Event()
+
+    def ask():
+        while not ending.is_set():
+            server.embed(texts, label(tiny, "a"))
+
+    callers = [threading.Thread(target=ask) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    try:
+        time.sleep(0.3)
+        assert server.post("/embed", {"inputs": ["london", "big"]}, timeout=20).status == 200
+    finally:
+        ending.set()
+        for caller in callers:
+            caller.join()
 
 
 def test_openai_clients_name_it_in_the_body(serve, tiny):
