@@ -159,11 +159,12 @@ static int raise_slots(struct front *front, struct moult_error *error) {
     return 0;
 }
 
-/* A server that cannot serve what it was started for says so and ends. */
+/* A server that cannot serve what it was started for says so and ends; not where
+ * somebody has ordered something else meanwhile. */
 static void on_first_update(void *context, const struct moult_update_result *result) {
     struct front *front = context;
-    if (result->status == MOULT_UPDATE_LIVE || front->stage != SERVING ||
-        moult_slot_current(result->slot) != NULL)
+    if (result->status == MOULT_UPDATE_LIVE || result->status == MOULT_UPDATE_SUPERSEDED ||
+        front->stage != SERVING || moult_slot_current(result->slot) != NULL)
         return;
     fprintf(stderr, "moult: %s cannot be served from %s: %s\n", moult_slot_name(result->slot),
             moult_slot_source(result->slot), result->reason);

@@ -65,6 +65,15 @@ def test_room_is_made_as_soon_as_a_straggler_is_answered(serve_with_faults, faul
         straggler.join()
 
 
+def test_an_order_while_the_first_model_loads(serve_with_faults, faults, tiny):
+    faults.set("loading", "sleep:1000")
+    server = serve_with_faults(tiny["a"], options=[ALLOW, tiny.place], ready=False)
+    until("the first model to load", lambda: faults.reached("loading"))
+    faults.set()
+    server.updated(tiny["b"])
+    assert server.fingerprint() == tiny.fingerprints["b"]
+
+
 def running(server):
     return until("the update to run", lambda: server.slot()["update"])
 
