@@ -11,8 +11,9 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 
-/* Head and tail of an answer are a few hundred bytes; `q` comes back in one. */
-#define FRAME_BYTES_MAX (64 * MOULT_KIB)
+/* Head and tail of an answer are a few hundred bytes; `q` comes back in one, where each
+ * byte of it may need six. */
+#define FRAME_BYTES_MAX (6 * MOULT_URL_BYTES_MAX + 8 * MOULT_KIB)
 /* What fits on the stack of pieces; more are allocated. */
 #define PIECES_AT_HAND 8
 

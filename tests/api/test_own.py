@@ -5,6 +5,7 @@ import json
 import pytest
 
 import models
+import raw
 
 JSON = {"Content-Type": "application/json"}
 
@@ -36,6 +37,14 @@ def test_the_question(real):
     ("%22%5C%0A", "\"\\\n"), ("a%26b", "a&b"), ("100%25", "100%")])
 def test_every_character_comes_back(tiny, q, text):
     assert tiny.get(f"/?q={q}").json["query"] == text
+
+
+def test_a_long_query_comes_back_whole(tiny):
+    text = "\x7f" * 11500   # Six bytes of JSON for each.
+    with raw.dial(tiny) as connection:
+        connection.sendall(raw.get("/?q=" + text))
+        reply = raw.hear(connection)
+    assert reply.status == 200 and json.loads(reply.body)["query"] == text
 
 
 def test_bad_queries(tiny):
