@@ -274,6 +274,12 @@ static void start_from_body(struct moult_http_request *request, bool rollback) {
     struct wish wish = {.order.rollback = rollback};
     size_t size;
     const char *bytes = moult_http_body(request, &size);
+    if (size > MOULT_BODY_BYTES_ON_LOOP) {
+        moult_http_fail(request, MOULT_HTTP_TOO_LARGE, NULL,
+                        "The body has %zu bytes; an order takes %lu at most.", size,
+                        MOULT_BODY_BYTES_ON_LOOP);
+        return;
+    }
     json_t *body = size > 0 ? moult_json_read_object(bytes, size, &error) : json_object();
     if (body == NULL) {
         moult_http_fail(request, MOULT_HTTP_MALFORMED, NULL, "%s", error.message);

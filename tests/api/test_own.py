@@ -159,6 +159,11 @@ def test_what_is_not_understood_is_refused(tiny, path):
     assert tiny.generation() == 1
 
 
+@pytest.mark.parametrize("path", ["/update_model", "/rollback"])
+def test_an_order_is_short(tiny, path):
+    error_of(tiny.post(path, {"slot": "a" * 20000}), 413)
+
+
 def test_cancelling(tiny):
     error_of(tiny.call("DELETE", "/update_model/99"), 404)
     error_of(tiny.call("DELETE", "/update_model/x"), 404)
