@@ -181,6 +181,10 @@ static int tokenize(struct batch *batch, struct moult_seat *seat, size_t i,
     if (moult_tokenizer_encode(batch->model->tokenizer, seat->scratch, text.bytes, text.size,
                                batch->model->config.tokens_max, &ids, error) != 0)
         return moult_fail_within(error, "Text %zu, counted from 0", i);
+    if (ids.count == 0)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "Text %zu, counted from 0, has nothing in it that the model's tokenizer "
+                          "keeps.", i);
     item->ids = moult_allocate(ids.count, sizeof *item->ids);
     memcpy(item->ids, ids.ids, ids.count * sizeof *item->ids);
     item->count = ids.count;

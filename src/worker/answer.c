@@ -196,6 +196,12 @@ static bool gather(struct moult_answerer *answerer, struct moult_portion_text *t
                error.message);
         return true;
     }
+    if (ids.count == 0) {   /* Of a tokenizer that adds no special ones. */
+        refuse(answerer, text, MOULT_ANSWER_INVALID,
+               "The text at index %u has nothing in it that the model's tokenizer keeps.",
+               text->index);
+        return true;
+    }
     bool truncated = ids.truncated || ids.count > answerer->tokens_max;
     if (truncated && options->overlong == MOULT_OVERLONG_ERROR) {
         refuse(answerer, text, MOULT_ANSWER_INVALID,

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import models
 import raw
 
 PATHS = {"/embed": "inputs", "/v1/embeddings": "input"}
@@ -163,3 +164,14 @@ def test_chunked_bodies(tiny):
         connection.sendall(b"0\r\n\r\n")
         answer = raw.hear(connection)
     assert answer.status == 200 and len(json.loads(answer.body)) == 400
+
+
+def test_a_text_without_tokens_is_refused_alone(serve, tiny_model, tmp_path):
+    folder = models.copy(tiny_model, tmp_path / "bare")
+    models.change_json(folder / "tokenizer.json", post_processor=None)
+    server = serve(folder)
+    worker = server.worker()
+    for text in (" ", "\u200b", "\0"):
+        answer = server.post("/embed", {"inputs": ["london", text]})
+        assert answer.status == 422 and "tokenizer" in answer.json["error"]
+    assert server.embed("london").status == 200 and server.worker() == worker
