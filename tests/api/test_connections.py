@@ -53,6 +53,8 @@ def test_http_1_0(tiny):
     b"Transfer-Encoding: gzip, chunked\r\n",
     b"Transfer-Encoding: identity\r\n",
     b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    b"Content-Length:\r\n 31\r\n", b"Transfer-Encoding:\r\n chunked\r\n",
+    b"Content-Length: 31\r\n 0\r\n",
     b"Content-Length : 31\r\n", b"Content-Length\t: 31\r\n", b"Transfer-Encoding : chunked\r\n",
     b"Content-Length: +31\r\n", b"Content-Length: 0x1f\r\n", b"Content-Length: 31, 31\r\n",
     b"Content-Length: 99999999999999999999999\r\n"])

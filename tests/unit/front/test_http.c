@@ -244,6 +244,8 @@ static void test_framing(void **state) {
         "0\r\n\r\n",
         "POST /embed HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"
         "0\r\n\r\n",
+        "POST /embed HTTP/1.1\r\n" HOST "Content-Length:\r\n 5\r\n\r\nhello",
+        "POST /embed HTTP/1.1\r\n" HOST "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
         "POST /embed HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "POST /embed HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n"
         "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
