@@ -60,6 +60,8 @@
 #define SLOW_SECONDS 30
 /* The start while draining: what runs containers kills 10 s after it has asked. */
 #define SLOW_SECONDS_DRAINING 5
+/* The start while others are held for want of room. */
+#define SLOW_SECONDS_HOLDING 5
 /* Answers up to this size are copied: one system call sends head and body, and
  * the worker has its memory back at once. */
 #define COPIED_ANSWER_BYTES (16 * MOULT_KIB)
@@ -85,6 +87,7 @@ struct moult_http_request {
     const char *method, *path, *rest;         /* libmicrohttpd's, until the request is over. */
     const struct moult_route *route;
     uint64_t begun_ns, deadline_ns;           /* 0: no deadline. */
+    uint64_t reading_ns;                      /* When it became READING, the last time. */
 
     char *body;
     size_t body_size, body_room;              /* Filled of what is allocated. */
@@ -166,6 +169,12 @@ static void set_deadline(struct moult_http_request *request, size_t bytes) {
     request->deadline_ns = moult_clock_ns() + seconds * 1000000000u;
 }
 
+static void start_reading(struct moult_http_request *request) {
+    request->state = READING;
+    request->reading_ns = moult_clock_ns();
+    set_deadline(request, request->body_capacity);
+}
+
 /* Requests that the client still sends, or answers that it still takes, get less time. */
 static void shorten_deadline(struct moult_http_request *request) {
     uint64_t deadline_ns = request->deadline_ns;
@@ -202,8 +211,7 @@ static void uncount_body(struct moult_http_request *request, size_t left) {
         struct moult_http_request *first = http->held_first;
         held_remove_first(http);
         count_body(first, first->body_capacity);
-        first->state = READING;
-        set_deadline(first, first->body_capacity);
+        start_reading(first);
         MHD_resume_connection(first->connection);
         http->run_due = true;
     }
@@ -473,9 +481,8 @@ static enum MHD_Result begin(struct moult_http_request *request, const char *met
     heading.guard.has_body = length > 0 || heading.transfer_encodings > 0;
     size_t size_max = request->http->server->options->body_bytes_max;
 
-    request->state = READING;
     request->body_capacity = heading.chunked || length > size_max ? size_max : (size_t)length;
-    set_deadline(request, request->body_capacity);
+    start_reading(request);
     check_heading(request, &heading, version, length);
     if (request->response == NULL)
         return MHD_YES;
@@ -690,12 +697,23 @@ bool moult_http_quiet(const struct moult_http *http) {
     return http->kept_requests == 0;
 }
 
+/* A large body that stands while others are held for want of room: sixteen of them would
+ * hold all the others for a minute and a half. */
+static bool is_in_the_way(const struct moult_http_request *request, uint64_t now_ns) {
+    const uint64_t patience_ns = SLOW_SECONDS_HOLDING * 1000000000ull;
+    uint64_t age_ns = now_ns - request->reading_ns;
+    return request->state == READING && request->body_counted > 0 &&
+           request->http->held_first != NULL && age_ns > patience_ns &&
+           request->body_size < (age_ns - patience_ns) / 1000000 * (SLOW_BYTES_PER_SECOND / 1000);
+}
+
 /* libmicrohttpd notices by itself only that a client goes whose connection is idle.
  * A sleeping connection it does not poll; and where the end came together with the
  * last bytes of a part of a body, it has used up the one edge that epoll gives for
  * both. Shutting the socket down makes another one. */
 static void look_at(struct moult_http_request *request, uint64_t now_ns) {
-    bool late = request->deadline_ns != 0 && now_ns > request->deadline_ns;
+    bool late = (request->deadline_ns != 0 && now_ns > request->deadline_ns) ||
+                is_in_the_way(request, now_ns);
     if (now_ns - request->begun_ns < MOULT_GONE_LOOK_MS * 1000000ull)
         return;
     switch (request->state) {

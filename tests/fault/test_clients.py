@@ -59,6 +59,19 @@ def test_gone_while_a_large_body_is_read(serve, tiny):
     assert len(server.workers()) == 1 and server.process.poll() is None
 
 
+def test_large_bodies_that_stand_do_not_hold_others_for_long(serve, tiny):
+    server = serve(tiny["a"])
+    head = request('{"inputs":"' + "a" * 20000, length=16 << 20)
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(17)]
+    for connection in slow:
+        connection.sendall(head)
+    time.sleep(0.3)
+    answer = server.post("/embed", {"inputs": [TEXT] * 1000}, timeout=20)
+    assert answer.status == 200
+    for connection in slow:
+        connection.close()
+
+
 def test_gone_while_their_work_waits(serve_with_faults, tiny):
     server = serve_with_faults(tiny["a"], options=["--max-waiting", 64])
     descriptors = server.descriptors()
