@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "source/source.h"
 
 struct moult_sweep {
     uv_work_t work;
@@ -28,7 +29,7 @@ static bool is_kept(const struct moult_sweep *sweep, const char *name) {
 
 /* A person's own files and folders in there are none of our business. */
 static bool is_ours(const char *name) {
-    return strncmp(name, ".incoming-", 10) == 0 ||
+    return moult_install_is_leftover(name) ||
            (strlen(name) == MOULT_SHA256_HEX - 1 &&
             strspn(name, "0123456789abcdef") == MOULT_SHA256_HEX - 1);
 }
@@ -36,7 +37,7 @@ static bool is_ours(const char *name) {
 /* Under another name first: killed half-way, this leaves a leftover that the next
  * start clears, and never half a revision under the name of a whole one. */
 static int clear_away(int folder_fd, const char *name, struct moult_error *error) {
-    char leftover[] = ".incoming-swept-01234567";
+    char leftover[] = MOULT_LEFTOVER_REMOVED "01234567";
     if (name[0] != '.') {
         memcpy(strrchr(leftover, '-') + 1, name, 8);
         if (moult_folder_remove(folder_fd, leftover, error) != 0)

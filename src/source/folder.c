@@ -27,7 +27,7 @@
 #define CHUNK_BYTES MOULT_MIB
 #define ATTEMPTS_MAX 3
 #define ATTEMPT_PAUSE_NS 300000000l
-#define INCOMING ".incoming-"
+#define INCOMING MOULT_LEFTOVER_INCOMING
 
 struct install {
     const char *folder;
@@ -326,13 +326,18 @@ static int finish(struct install *install, struct moult_installed *installed) {
     return 0;
 }
 
+bool moult_install_is_leftover(const char *name) {
+    return strncmp(name, MOULT_LEFTOVER_INCOMING, strlen(MOULT_LEFTOVER_INCOMING)) == 0 ||
+           strncmp(name, MOULT_LEFTOVER_REMOVED, strlen(MOULT_LEFTOVER_REMOVED)) == 0;
+}
+
 void moult_install_leftovers_remove(const char *models_folder) {
     DIR *folder = opendir(models_folder);
     struct moult_error error;
     if (folder == NULL)
         return;
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
-        if (strncmp(entry->d_name, INCOMING, strlen(INCOMING)) == 0 &&
+        if (moult_install_is_leftover(entry->d_name) &&
             moult_folder_remove(dirfd(folder), entry->d_name, &error) != 0)
             moult_log_warning("A leftover stays: %s", error.message);
     closedir(folder);

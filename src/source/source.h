@@ -33,7 +33,12 @@ int moult_install_from_folder(const char *folder, const char *data_folder,
                               const struct moult_install_progress *progress,
                               struct moult_installed *installed, struct moult_error *error);
 
-/* Removes what a killed install left in DATA/models. Only while none runs. */
+/* Names in DATA/models that are nothing, or not any more: what is being installed,
+ * and what is being cleared away. */
+#define MOULT_LEFTOVER_INCOMING ".incoming-"
+#define MOULT_LEFTOVER_REMOVED ".removed-"
+bool moult_install_is_leftover(const char *name);
+/* Removes what a killed server left under such names. Only while no install runs. */
 void moult_install_leftovers_remove(const char *models_folder);
 
 /* Reads every file of an installed revision again and compares it with revision.json. */

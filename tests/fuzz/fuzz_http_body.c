@@ -77,6 +77,11 @@ void moult_http_drop_body(struct moult_http_request *request) {
     (void)request;
 }
 
+void moult_http_keep(struct moult_http_request *request, bool kept) {
+    (void)request;
+    (void)kept;
+}
+
 void moult_http_on_gone(struct moult_http_request *request, void (*gone)(void *context),
                         void *context) {
     request->gone = gone;

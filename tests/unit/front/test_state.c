@@ -283,7 +283,7 @@ static void on_swept(void *context) {
 
 static void what_nobody_uses_is_swept_away(void **unused) {
     struct folder *folder = *unused;
-    static const char *const leftovers[] = {".incoming-12", ".incoming-swept-bbbbbbbb"};
+    static const char *const leftovers[] = {".incoming-12", ".removed-bbbbbbbb"};
     int swept = 0;
     make_revision(folder, DIGEST_A);
     make_revision(folder, DIGEST_B);
