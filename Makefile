@@ -13,7 +13,7 @@ comma   := ,
 BUILD   := build$(if $(SAN),/$(patsubst san-address-undefined,san,san-$(subst $(comma),-,$(SAN))))$(if \
            $(filter-out gcc,$(notdir $(CC))),/$(notdir $(CC)))$(if $(FAULTS),/faults)
 
-PACKAGES      := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto
+PACKAGES      := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto libseccomp
 PACKAGE_FLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS  := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 # Without compiler or libraries, whatever is built first says so, in one sentence.

@@ -14,7 +14,6 @@
 #include "base/log.h"
 
 #define LOADING_OOM_SCORE 1000
-#define LOADING_NICE 10
 
 void moult_process_settle(void) {
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2};
@@ -59,6 +58,6 @@ void moult_process_cover(struct moult_exposure *exposure) {
 void moult_thread_yield_always(void) {
     struct sched_param none = {0};
     /* For Linux a thread is a process here: neither call touches the others. */
-    setpriority(PRIO_PROCESS, 0, LOADING_NICE);
+    setpriority(PRIO_PROCESS, 0, MOULT_LOADING_NICE);
     sched_setscheduler(0, SCHED_BATCH, &none);
 }

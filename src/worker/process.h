@@ -18,6 +18,9 @@ struct moult_exposure {
 struct moult_exposure moult_process_expose(void);
 void moult_process_cover(struct moult_exposure *exposure);
 
+/* The nice value of threads that load. */
+#define MOULT_LOADING_NICE 10
+
 /* The calling thread, and all that it starts, yield to everything that serves. There is
  * no way back: without privilege nobody raises a priority. */
 void moult_thread_yield_always(void);

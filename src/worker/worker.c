@@ -2,6 +2,7 @@
  *
  *     main thread        loading thread (low)       compute threads (N)
  *     map, open files
+ *     enter the sandbox
  *     report LOADING ──> load, pack
  *                        report CHECKING, check
  *     join <───────────┘
@@ -32,6 +33,7 @@
 #include "worker/answer.h"
 #include "worker/batch.h"
 #include "worker/process.h"
+#include "worker/sandbox.h"
 
 /* How often to look whether loading moves, and the CPU time between two looks that says so. */
 #define LOADING_LOOK_NS 200000000u
@@ -191,10 +193,23 @@ static void *join_loading(struct worker *worker, pthread_t thread) {
     return failed;
 }
 
+/* A machine without such filters still gets its server; docs/decisions/0008 says why. */
+static int confine(struct worker *worker) {
+    if (moult_sandbox_enter(&worker->error) == 0)
+        return 0;
+    if (worker->error.code != MOULT_ERROR_UNAVAILABLE)
+        return -1;
+    moult_log_warning("There is no sandbox here, so trust in the model must do: %s",
+                      worker->error.message);
+    return 0;
+}
+
 static int load(struct worker *worker) {
     uint64_t begun_ns = moult_clock_ns();
     struct moult_exposure exposure = moult_process_expose();
     pthread_t thread;
+    if (confine(worker) != 0)
+        return -1;
     if (start_thread(&thread, loading_thread, worker) != 0)
         return -1;
     void *failed = join_loading(worker, thread);
