@@ -1,7 +1,9 @@
 #include "base/hash.h"
 
+#include <inttypes.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -11,14 +13,38 @@ struct moult_sha256 {
     EVP_MD_CTX *context;
 };
 
+struct moult_git_blob {
+    EVP_MD_CTX *context;
+};
+
+static EVP_MD_CTX *open_digest(const EVP_MD *kind) {
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    MOULT_REQUIRE(context != NULL);
+    MOULT_REQUIRE(EVP_DigestInit_ex(context, kind, NULL) == 1);
+    return context;
+}
+
+/* Writes 2 * `expected` digits and a NUL. */
+static void close_digest(EVP_MD_CTX *context, unsigned expected, char *hex) {
+    static const char digits[] = "0123456789abcdef";
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    MOULT_REQUIRE(EVP_DigestFinal_ex(context, digest, &size) == 1);
+    MOULT_REQUIRE(size == expected);
+    for (unsigned i = 0; i < size; i++) {
+        hex[2 * i] = digits[digest[i] >> 4];
+        hex[2 * i + 1] = digits[digest[i] & 15];
+    }
+    hex[2 * size] = '\0';
+    EVP_MD_CTX_free(context);
+}
+
 struct moult_sha256 *moult_sha256_open(void) {
     /* Without this, the first hash opens openssl.cnf, which a sandboxed worker
      * may not, and which must not be able to change what is computed here. */
     MOULT_REQUIRE(OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1);
     struct moult_sha256 *hash = moult_allocate(1, sizeof *hash);
-    hash->context = EVP_MD_CTX_new();
-    MOULT_REQUIRE(hash->context != NULL);
-    MOULT_REQUIRE(EVP_DigestInit_ex(hash->context, EVP_sha256(), NULL) == 1);
+    hash->context = open_digest(EVP_sha256());
     return hash;
 }
 
@@ -27,18 +53,26 @@ void moult_sha256_add(struct moult_sha256 *hash, const void *bytes, size_t size)
 }
 
 void moult_sha256_close(struct moult_sha256 *hash, char hex[MOULT_SHA256_HEX]) {
-    static const char digits[] = "0123456789abcdef";
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    MOULT_REQUIRE(EVP_DigestFinal_ex(hash->context, digest, &size) == 1);
-    MOULT_REQUIRE(size == MOULT_SHA256_BYTES);
-    for (unsigned i = 0; i < size; i++) {
-        hex[2 * i] = digits[digest[i] >> 4];
-        hex[2 * i + 1] = digits[digest[i] & 15];
-    }
-    hex[MOULT_SHA256_HEX - 1] = '\0';
-    EVP_MD_CTX_free(hash->context);
+    close_digest(hash->context, MOULT_SHA256_BYTES, hex);
     free(hash);
+}
+
+struct moult_git_blob *moult_git_blob_open(uint64_t size) {
+    char header[32];
+    struct moult_git_blob *blob = moult_allocate(1, sizeof *blob);
+    blob->context = open_digest(EVP_sha1());
+    int length = snprintf(header, sizeof header, "blob %" PRIu64, size);
+    moult_git_blob_add(blob, header, (size_t)length + 1);
+    return blob;
+}
+
+void moult_git_blob_add(struct moult_git_blob *blob, const void *bytes, size_t size) {
+    MOULT_REQUIRE(EVP_DigestUpdate(blob->context, bytes, size) == 1);
+}
+
+void moult_git_blob_close(struct moult_git_blob *blob, char hex[MOULT_SHA1_HEX]) {
+    close_digest(blob->context, MOULT_SHA1_BYTES, hex);
+    free(blob);
 }
 
 void moult_sha256_of(const void *bytes, size_t size, char hex[MOULT_SHA256_HEX]) {

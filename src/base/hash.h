@@ -1,4 +1,4 @@
-/* SHA-256, from libcrypto, and its hexadecimal form. */
+/* SHA-256, and the SHA-1 that git names its blobs by, from libcrypto, in hexadecimal form. */
 #ifndef MOULT_BASE_HASH_H
 #define MOULT_BASE_HASH_H
 
@@ -15,5 +15,16 @@ void moult_sha256_add(struct moult_sha256 *hash, const void *bytes, size_t size)
 /* Writes the digest, lower case, and frees the hash. */
 void moult_sha256_close(struct moult_sha256 *hash, char hex[MOULT_SHA256_HEX]);
 void moult_sha256_of(const void *bytes, size_t size, char hex[MOULT_SHA256_HEX]);
+
+#define MOULT_SHA1_BYTES 20
+#define MOULT_SHA1_HEX 41
+
+/* The name that git gives a file of `size` bytes: the SHA-1 of "blob SIZE\0" and its bytes.
+ * Nothing rests on it against an adversary; it tells a damaged file from a whole one. */
+struct moult_git_blob;
+
+struct moult_git_blob *moult_git_blob_open(uint64_t size);
+void moult_git_blob_add(struct moult_git_blob *blob, const void *bytes, size_t size);
+void moult_git_blob_close(struct moult_git_blob *blob, char hex[MOULT_SHA1_HEX]);
 
 #endif

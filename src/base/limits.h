@@ -41,6 +41,11 @@
 #define MOULT_ADDED_TOKENS_MAX 65536
 #define MOULT_SPECIAL_TOKENS_MAX 64                /* Around one text. */
 
+/* Sources. */
+#define MOULT_LISTING_BYTES_MAX (8 * MOULT_MIB)    /* One page, or one manifest. */
+#define MOULT_LISTING_PAGES_MAX 64
+#define MOULT_LISTING_FILES_MAX 65536              /* A repository may hold far more than a model. */
+
 /* Slots, generations, workers. */
 #define MOULT_SLOTS_MAX 64
 #define MOULT_GENERATIONS_PER_SLOT_MAX 3

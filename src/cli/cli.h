@@ -9,11 +9,12 @@ int moult_cli_serve(int argc, char **argv);
 int moult_cli_update(int argc, char **argv);
 int moult_cli_rollback(int argc, char **argv);
 int moult_cli_status(int argc, char **argv);
+int moult_cli_pull(int argc, char **argv);
+int moult_cli_manifest(int argc, char **argv);
 int moult_cli_embed(int argc, char **argv);
 int moult_cli_info(int argc, char **argv);
 
 /* Started by `moult serve` and by nobody else. */
 int moult_cli_worker(int argc, char **argv);
-int moult_cli_pull(int argc, char **argv);
 
 #endif

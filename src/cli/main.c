@@ -15,10 +15,11 @@ static const struct command commands[] = {
     {"update", moult_cli_update, "let a running server take a newer model over"},
     {"rollback", moult_cli_rollback, "let a running server go back to the model before"},
     {"status", moult_cli_status, "what a running server serves, and what became of its updates"},
+    {"pull", moult_cli_pull, "fetch a model into a data folder"},
+    {"manifest", moult_cli_manifest, "list a model folder's files for a model server to serve"},
     {"embed", moult_cli_embed, "turn texts into vectors, without a server"},
     {"info", moult_cli_info, "what a model folder holds, and what this machine makes of it"},
     {"worker", moult_cli_worker, NULL},
-    {"pull", moult_cli_pull, NULL},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

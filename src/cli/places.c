@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "front/state.h"
+#include "source/source.h"
 
 #define KEY_FILE_BYTES_MAX 4096
 
@@ -48,27 +49,54 @@ static bool is_folder(const char *path) {
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-int moult_place_parse(const char *operand, char **name, char **path, struct moult_error *error) {
+/* A model's place without a name before it. NULL with the error. */
+char *moult_place_source(const char *model, struct moult_error *error) {
+    enum moult_source_kind kind = moult_source_kind_of(model);
+    if (model[0] == '/' || model[0] == '.' || is_folder(model))
+        return moult_place_absolute(model);
+    if (kind == MOULT_SOURCE_HUB && strchr(model, '/') == NULL) {
+        moult_fail(error, MOULT_ERROR_MISSING,
+                   "There is no folder \"%.200s\"; a model comes from a folder in "
+                   "sentence-transformers layout, from a hub (org/name), or from the URL of a "
+                   "model server.",
+                   model);
+        return NULL;
+    }
+    if (moult_source_check(model, error) != 0)
+        return NULL;
+    size_t size = strlen(model);
+    while (kind == MOULT_SOURCE_WEB && model[size - 1] == '/')
+        size--;
+    return moult_copy_bytes(model, size);
+}
+
+/* NAME=…; but a folder or a URL may have such a sign in it, too. */
+static const char *skip_name(const char *operand) {
     const char *equals = strchr(operand, '=');
-    const char *folder = equals != NULL && !is_folder(operand) ? equals + 1 : operand;
-    if (folder[0] == '\0')
-        return moult_fail(error, MOULT_ERROR_INVALID, "\"%.200s\" names no folder.", operand);
-    if (folder[0] != '/' && folder[0] != '.' && !is_folder(folder))
-        return moult_fail(error, MOULT_ERROR_MISSING,
-                          "There is no folder \"%.200s\"; a model is served from a folder in "
-                          "sentence-transformers layout, and `make run` fetches one.",
-                          folder);
-    *path = moult_place_absolute(folder);
-    *name = folder == operand ? name_of(*path)
-                              : moult_copy_bytes(operand, (size_t)(folder - operand - 1));
+    bool has_name = equals != NULL && !is_folder(operand) &&
+                    moult_source_kind_of(operand) != MOULT_SOURCE_WEB;
+    return has_name ? equals + 1 : operand;
+}
+
+int moult_place_parse(const char *operand, char **name, char **source,
+                      struct moult_error *error) {
+    const char *model = skip_name(operand);
+    if (model[0] == '\0')
+        return moult_fail(error, MOULT_ERROR_INVALID, "\"%.200s\" names no model.", operand);
+    *source = moult_place_source(model, error);
+    if (*source == NULL)
+        return -1;
+    *name = model != operand      ? moult_copy_bytes(operand, (size_t)(model - operand - 1))
+            : (*source)[0] == '/' ? name_of(*source)
+                                  : moult_source_last_name(*source);
     if (moult_slot_name_valid(*name))
         return 0;
     moult_fail(error, MOULT_ERROR_INVALID,
                "\"%.80s\" cannot be a model's name (A-Z a-z 0-9 . _ -, at most %d of them): "
-               "name it with NAME=FOLDER.",
+               "name it with NAME=MODEL.",
                *name, MOULT_MODEL_NAME_BYTES_MAX);
     free(*name);
-    free(*path);
+    free(*source);
     return -1;
 }
 

@@ -1,26 +1,35 @@
-/* `moult pull`: hidden, for the front alone (front/fetch.h has its lines). A child,
- * so that a disk or a network file system that hangs stops no server. It reads
- * and writes only when nobody else wants the disk, and dies with its front. */
+/* `moult pull`: for people, and for the front, which starts it with --parent and reads lines
+ * (front/fetch.h has them). There it is a child, so that a disk, a hub or a network file
+ * system that hangs stops no server. It reads and writes only when nobody else wants the
+ * disk, and dies with its front. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/machine.h"
+#include "base/memory.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "cli/places.h"
+#include "cli/progress.h"
 #include "source/source.h"
 
 #define LINE_BYTES_MAX 4096
 #define ADVANCE_EVERY_NS 100000000u
+
+/* The child of a front. */
 
 static void settle(uint32_t parent) {
     const int who_process = 1, class_idle = 3, class_shift = 13;
@@ -28,7 +37,7 @@ static void settle(uint32_t parent) {
     prctl(PR_SET_NAME, "moult-pull");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     /* It may have died before that. */
-    if (parent != 0 && getppid() != (pid_t)parent)
+    if (getppid() != (pid_t)parent)
         _exit(MOULT_EXIT_FAILED);
     /* A terminal's Ctrl-C is the front's business. */
     signal(SIGINT, SIG_IGN);
@@ -46,7 +55,7 @@ static void print_line(struct moult_buffer *line) {
     moult_buffer_release(line);
 }
 
-static void advance(void *context, uint64_t bytes_done, uint64_t bytes_all) {
+static void print_advance(void *context, uint64_t bytes_done, uint64_t bytes_all) {
     uint64_t *printed_ns = context;
     uint64_t now_ns = moult_clock_ns();
     if (now_ns - *printed_ns < ADVANCE_EVERY_NS)
@@ -59,14 +68,14 @@ static void advance(void *context, uint64_t bytes_done, uint64_t bytes_all) {
     print_line(&line);
 }
 
-static int pull(const char *data, const char *source) {
+static int pull_for_front(const char *data, const char *source) {
     uint64_t printed_ns = moult_clock_ns();
-    struct moult_install_progress progress = {advance, &printed_ns};
+    struct moult_install_progress progress = {print_advance, &printed_ns};
     struct moult_installed installed;
     struct moult_error error;
     struct moult_buffer line;
     moult_buffer_init(&line, LINE_BYTES_MAX);
-    int result = moult_install_from_folder(source, data, &progress, &installed, &error);
+    int result = moult_install(source, data, &progress, &installed, &error);
     if (result == 0) {
         moult_buffer_format(&line,
                             "{\"revision\": \"%s\", \"bytes\": %" PRIu64 ", \"was_there\": %s}",
@@ -81,17 +90,71 @@ static int pull(const char *data, const char *source) {
     return result == 0 ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
 }
 
+/* For people. */
+
+/* A server's own data folder is its own: it clears away what it does not serve. */
+static int lock_data(const char *data, struct moult_error *error) {
+    char *path = moult_format("%s/lock", data);
+    int fd = moult_folder_make(data, error) != 0
+                 ? -1
+                 : open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    free(path);
+    if (fd < 0)
+        return moult_fail_errno(error, "The data folder %s cannot be locked", data);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    close(fd);
+    return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
+                      "A server uses the data folder %s: `moult update` has it take a newer model.",
+                      data);
+}
+
+static void draw_advance(void *context, uint64_t bytes_done, uint64_t bytes_all) {
+    char note[64];
+    snprintf(note, sizeof note, "%.1f of %.1f MB", (double)bytes_done / 1e6,
+             (double)bytes_all / 1e6);
+    moult_progress_draw(context, bytes_all > 0 ? (double)bytes_done / (double)bytes_all : -1,
+                        bytes_all > 0 ? note : "asking");
+}
+
+static int pull_for_person(const char *data, const char *model) {
+    struct moult_progress bar;
+    const struct moult_install_progress progress = {draw_advance, &bar};
+    struct moult_installed installed;
+    struct moult_error error;
+    char *source = moult_place_source(model, &error);
+    int lock_fd = source != NULL ? lock_data(data, &error) : -1;
+    int result = -1;
+    if (lock_fd >= 0) {
+        moult_progress_begin(&bar, source);
+        bar.shown = isatty(STDERR_FILENO) != 0;
+        result = moult_install(source, data, &progress, &installed, &error);
+        moult_progress_end(&bar);
+        close(lock_fd);
+    }
+    if (result == 0)
+        printf("%s/models/%s\n", data, installed.revision);
+    else
+        fprintf(stderr, "moult pull: %s\n", error.message);
+    free(source);
+    return result == 0 ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
+}
+
 int moult_cli_pull(int argc, char **argv) {
     const char *data = NULL;
     uint32_t parent = 0;
     unsigned operand_count;
     const struct moult_option options[] = {
-        {"--data", "FOLDER", NULL, "the data folder", MOULT_OPTION_TEXT, &data, 0, 0},
-        {"--parent", "PID", NULL, "whose child it is", MOULT_OPTION_NUMBER, &parent, 0, 0},
+        {"--data", "FOLDER", "./moult-data", "the data folder", MOULT_OPTION_TEXT, &data, 0, 0},
+        {"--parent", "PID", NULL, "the server whose child it is; prints JSON lines for it",
+         MOULT_OPTION_NUMBER, &parent, 0, 0},
     };
     const struct moult_command_line line = {
-        .usage = "moult pull --data FOLDER MODEL",
-        .purpose = "Installs a model into a data folder. Started by moult serve.",
+        .usage = "moult pull [OPTION …] MODEL",
+        .purpose = "Fetches a model into a data folder, checks it, and prints where it lies. MODEL\n"
+                   "is a folder, org/name[@revision] on a hub (HF_ENDPOINT, HF_TOKEN, HF_HOME), or\n"
+                   "the URL of a model server. What was broken off is resumed. A server that is\n"
+                   "then started with MODEL and the same data folder has no need to fetch it.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 1,
@@ -99,10 +162,12 @@ int moult_cli_pull(int argc, char **argv) {
     enum moult_parsed parsed = moult_options_parse(&line, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
-    if (data == NULL || operand_count != 1) {
-        fputs("moult pull is started by moult serve, which names its data folder.\n", stderr);
+    if (operand_count != 1) {
+        fputs("moult pull: a model must be named; moult pull --help says how.\n", stderr);
         return MOULT_EXIT_USAGE;
     }
+    if (parent == 0)
+        return pull_for_person(data, argv[1]);
     settle(parent);
-    return pull(data, argv[1]);
+    return pull_for_front(data, argv[1]);
 }

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,9 +33,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
     const struct moult_command_line line = {
         .usage = "moult update [OPTION …] [MODEL]",
         .purpose = "Lets a running server take a newer model over, without a failed request.\n"
-                   "Without MODEL the served model's own source is read anew; MODEL is a folder\n"
-                   "that the server was allowed to take with --allow-model-from. Exits with 1\n"
-                   "when the model is refused; then the one that serves goes on.",
+                   "Without MODEL the served model's own source (folder, hub or model server) is\n"
+                   "read anew; MODEL is a folder that the server was allowed to take with\n"
+                   "--allow-model-from. Exits with 1 when the model is refused; then the one that\n"
+                   "serves goes on.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 1,
@@ -52,9 +54,15 @@ int moult_cli_update(int argc, char **argv) {
                              arguments.force, "slot", arguments.slot);
     if (operand_count == 1) {
         /* The server may have been started elsewhere. */
-        char *place = moult_place_absolute(argv[1]);
-        json_object_set_new(body, "model", json_string(place));
-        free(place);
+        struct moult_error error;
+        char *source = moult_place_source(argv[1], &error);
+        if (source == NULL) {
+            fprintf(stderr, "moult update: %s\n", error.message);
+            json_decref(body);
+            return MOULT_EXIT_USAGE;
+        }
+        json_object_set_new(body, "model", json_string(source));
+        free(source);
     }
     return moult_client_order(&arguments.client, "/update_model", body, arguments.json);
 }

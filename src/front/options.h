@@ -6,9 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Served where nobody names a model and the data folder has none; from the hub. */
+#define MOULT_DEFAULT_MODEL "sentence-transformers/multi-qa-MiniLM-L6-cos-v1"
+
 struct moult_serve_model {
     char *name;      /* The slot's. */
-    char *source;    /* As given; a folder's real path. */
+    char *source;    /* As source/source.h has them. */
 };
 
 struct moult_serve_options {

@@ -43,6 +43,7 @@ struct front {
     enum stage stage;
     uint64_t patience_until_ns;
     int exit_code;
+    bool chosen_by_us;   /* The model: nobody named one, and there was none. */
 };
 
 static int open_front(struct front *front, struct moult_error *error);
@@ -130,7 +131,10 @@ static int add_slot(struct front *front, const struct moult_serve_model *model,
     return 0;
 }
 
+/* Those of the command line; or else those of the state; or else the one that we choose. */
 static int add_slots(struct front *front, struct moult_error *error) {
+    const char *name = strchr(MOULT_DEFAULT_MODEL, '/') + 1;
+    const struct moult_serve_model ours = {(char *)name, (char *)MOULT_DEFAULT_MODEL};
     const struct moult_serve_options *options = front->server.options;
     struct moult_state *state = moult_keeper_state(front->keeper);
     for (unsigned i = 0; i < options->model_count; i++)
@@ -145,10 +149,8 @@ static int add_slots(struct front *front, struct moult_error *error) {
             moult_slots_add(front->server.slots, state->slots[i].name, state->slots[i].source);
     if (moult_slots_count(front->server.slots) > 0)
         return 0;
-    return moult_fail(error, MOULT_ERROR_MISSING,
-                      "No model was named, and the data folder %s has none yet: name a model "
-                      "folder (moult serve FOLDER), or let `make run` fetch one and serve it.",
-                      options->data);
+    front->chosen_by_us = true;
+    return add_slot(front, &ours, error);
 }
 
 static int raise_slots(struct front *front, struct moult_error *error) {
@@ -168,6 +170,10 @@ static void on_first_update(void *context, const struct moult_update_result *res
         return;
     fprintf(stderr, "moult: %s cannot be served from %s: %s\n", moult_slot_name(result->slot),
             moult_slot_source(result->slot), result->reason);
+    if (front->chosen_by_us)
+        fputs("moult: No model was named, and the data folder has none yet. `moult serve MODEL` "
+              "takes one from a folder, a hub or a model server; `make run` fetches one and "
+              "serves it.\n", stderr);
     stop(front, 1);
 }
 

@@ -1,5 +1,6 @@
 #include "source/installed.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -167,4 +168,45 @@ int moult_installed_verify(const char *data_folder, const char *revision,
         moult_fail_within(error, "The installed revision %.12s is damaged", revision);
     free(path);
     return result;
+}
+
+/* Whether the note beside a revision names that source; and how many bytes it lists. */
+static bool is_from(int models_fd, const char *revision, const char *source, uint64_t *bytes_all) {
+    struct moult_error ignored;
+    char *bytes;
+    size_t size, i;
+    json_t *file;
+    char *path = moult_format("%s/" MOULT_REVISION_FILE, revision);
+    int read = moult_file_read(models_fd, path, MOULT_SMALL_FILE_BYTES_MAX, &bytes, &size,
+                               &ignored);
+    free(path);
+    if (read != 0)
+        return false;
+    json_t *object = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, NULL);
+    const char *noted = json_string_value(json_object_get(object, "source"));
+    bool same = noted != NULL && strcmp(noted, source) == 0;
+    *bytes_all = 0;
+    json_array_foreach(json_object_get(object, "files"), i, file)
+        *bytes_all += (uint64_t)json_integer_value(json_object_get(file, "size"));
+    json_decref(object);
+    free(bytes);
+    return same;
+}
+
+bool moult_installed_find(const char *data_folder, const char *source,
+                          char revision[MOULT_SHA256_HEX], uint64_t *bytes) {
+    char *path = moult_format("%s/models", data_folder);
+    DIR *folder = opendir(path);
+    bool found = false;
+    free(path);
+    if (folder == NULL)
+        return false;
+    for (struct dirent *entry; !found && (entry = readdir(folder)) != NULL;) {
+        if (strlen(entry->d_name) != MOULT_SHA256_HEX - 1)
+            continue;
+        found = is_from(dirfd(folder), entry->d_name, source, bytes);
+        memcpy(revision, entry->d_name, MOULT_SHA256_HEX);
+    }
+    closedir(folder);
+    return found;
 }

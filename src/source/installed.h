@@ -15,5 +15,8 @@ char *moult_revision_format(const struct moult_source_list *list, const char *re
  * too, the list must be released. */
 int moult_revision_parse(const char *bytes, size_t size, struct moult_source_list *list,
                          char revision[MOULT_SHA256_HEX], struct moult_error *error);
+/* Whether some revision in DATA/models was installed from exactly this source. */
+bool moult_installed_find(const char *data_folder, const char *source,
+                          char revision[MOULT_SHA256_HEX], uint64_t *bytes);
 
 #endif

@@ -20,10 +20,9 @@ static const char *const known_names[] = {
 static const char *const pickle_names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
                                            "model.pt"};
 
-/* What one reading of a folder has at hand. */
 struct reading {
-    int folder_fd;
-    const char *folder;
+    const struct moult_source_view *view;
+    const char *name;                  /* The view's. */
     struct moult_source_list *list;
     struct moult_error *error;
 };
@@ -37,9 +36,9 @@ static int by_path(const void *a, const void *b) {
                   ((const struct moult_source_file *)b)->path);
 }
 
-int moult_source_list_read(int folder_fd, const char *folder, struct moult_source_list *list,
-                           struct moult_error *error) {
-    struct reading reading = {folder_fd, folder, list, error};
+int moult_source_list_select(const struct moult_source_view *view, struct moult_source_list *list,
+                             struct moult_error *error) {
+    struct reading reading = {view, view->name, list, error};
     *list = (struct moult_source_list){.count = 0};
     if (add_folder(&reading, "") != 0 || add_modules(&reading) != 0 || check(&reading) != 0)
         return -1;
@@ -87,20 +86,20 @@ static int add_file(struct reading *reading, const char *prefix, const char *nam
         free(path);
         return 0;
     }
-    if (fstatat(reading->folder_fd, path, &status, 0) != 0) {
-        if (needed || (errno != ENOENT && errno != ENOTDIR))
-            result =
-                moult_fail_errno(reading->error, "%s/%s cannot be read", reading->folder, path);
-    } else if (!S_ISREG(status.st_mode)) {
-        result = moult_fail(reading->error, MOULT_ERROR_INVALID, "%s/%s is not a regular file.",
-                            reading->folder, path);
+    int found = reading->view->look(reading->view->context, path, &status, reading->error);
+    if (found < 0) {
+        result = -1;
+    } else if (found == 0) {
+        if (needed)
+            result = moult_fail(reading->error, MOULT_ERROR_MISSING, "%s has no %s.",
+                                reading->name, path);
     } else if ((uint64_t)status.st_size > MOULT_MODEL_FILE_BYTES_MAX) {
         result = moult_fail(reading->error, MOULT_ERROR_LIMIT,
-                            "%s/%s has %lld bytes; at most %lu are taken.", reading->folder, path,
+                            "%s/%s has %lld bytes; at most %lu are taken.", reading->name, path,
                             (long long)status.st_size, (unsigned long)MOULT_MODEL_FILE_BYTES_MAX);
     } else if (list->count == MOULT_MODEL_FILES_MAX) {
         result = moult_fail(reading->error, MOULT_ERROR_LIMIT, "%s has more than %d files.",
-                            reading->folder, MOULT_MODEL_FILES_MAX);
+                            reading->name, MOULT_MODEL_FILES_MAX);
     } else {
         list->files[list->count++] = (struct moult_source_file){.path = path, .status = status};
         list->bytes += (uint64_t)status.st_size;
@@ -115,16 +114,13 @@ static json_t *read_json(struct reading *reading, const char *path) {
     char *bytes;
     size_t size;
     json_error_t fault;
-    if (moult_file_read(reading->folder_fd, path, MOULT_SMALL_FILE_BYTES_MAX, &bytes, &size,
-                        reading->error) != 0) {
-        moult_fail_within(reading->error, "%s", reading->folder);
+    if (reading->view->read(reading->view->context, path, &bytes, &size, reading->error) != 0)
         return NULL;
-    }
     json_t *value = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &fault);
     free(bytes);
     if (value == NULL)
         moult_fail(reading->error, MOULT_ERROR_INVALID, "%s/%s is not JSON: line %d: %s.",
-                   reading->folder, path, fault.line, fault.text);
+                   reading->name, path, fault.line, fault.text);
     return value;
 }
 
@@ -143,7 +139,7 @@ static int add_shards(struct reading *reading, const char *prefix, const char *i
             strchr(name, '/') != NULL || !moult_source_path_safe(name)) {
             result = moult_fail(reading->error, MOULT_ERROR_INVALID,
                                 "%s/%s names a shard that is not a plain .safetensors file.",
-                                reading->folder, index_path);
+                                reading->name, index_path);
             break;
         }
         if ((result = add_file(reading, prefix, name, true)) != 0)
@@ -171,7 +167,7 @@ static int add_module(struct reading *reading, const json_t *module) {
     if (path == NULL || strlen(path) != json_string_length(value) || !moult_source_path_safe(path))
         return moult_fail(reading->error, MOULT_ERROR_INVALID,
                           "%s/modules.json names a folder that does not lie in it.",
-                          reading->folder);
+                          reading->name);
     return add_folder(reading, path);
 }
 
@@ -185,7 +181,7 @@ static int add_modules(struct reading *reading) {
     size_t count = json_array_size(modules);
     if (!json_is_array(modules) || count > MOULT_MODEL_FILES_MAX)
         result = moult_fail(reading->error, MOULT_ERROR_INVALID,
-                            "%s/modules.json is not a list of modules.", reading->folder);
+                            "%s/modules.json is not a list of modules.", reading->name);
     for (size_t i = 0; i < count && result == 0; i++)
         result = add_module(reading, json_array_get(modules, i));
     json_decref(modules);
@@ -202,20 +198,56 @@ static bool ends_in(const struct moult_source_list *list, const char *suffix) {
     return false;
 }
 
-/* What the folder itself shows; what is in its files is checked by the worker. */
+/* What the list itself shows; what is in its files is checked by the worker. */
 static int check(struct reading *reading) {
     struct stat status;
     if (!ends_in(reading->list, "config.json"))
         return moult_fail(reading->error, MOULT_ERROR_INVALID,
-                          "%s is not a model folder: it has no config.json.", reading->folder);
+                          "%s is not a model folder: it has no config.json.", reading->name);
     if (ends_in(reading->list, ".safetensors"))
         return 0;
     for (size_t i = 0; i < sizeof pickle_names / sizeof pickle_names[0]; i++)
-        if (fstatat(reading->folder_fd, pickle_names[i], &status, 0) == 0)
+        if (reading->view->look(reading->view->context, pickle_names[i], &status,
+                                reading->error) == 1)
             return moult_fail(reading->error, MOULT_ERROR_INVALID,
                               "%s has its weights only as a pickle (%s), which is never read: "
                               "save the model as model.safetensors.",
-                              reading->folder, pickle_names[i]);
+                              reading->name, pickle_names[i]);
     return moult_fail(reading->error, MOULT_ERROR_INVALID, "%s has no model.safetensors.",
-                      reading->folder);
+                      reading->name);
+}
+
+/* A folder. */
+
+struct folder {
+    int fd;
+    const char *name;
+};
+
+static int look_in_folder(void *context, const char *path, struct stat *status,
+                          struct moult_error *error) {
+    const struct folder *folder = context;
+    if (fstatat(folder->fd, path, status, 0) != 0)
+        return errno == ENOENT || errno == ENOTDIR
+                   ? 0
+                   : moult_fail_errno(error, "%s/%s cannot be read", folder->name, path);
+    if (!S_ISREG(status->st_mode))
+        return moult_fail(error, MOULT_ERROR_INVALID, "%s/%s is not a regular file.",
+                          folder->name, path);
+    return 1;
+}
+
+static int read_in_folder(void *context, const char *path, char **bytes, size_t *size,
+                          struct moult_error *error) {
+    const struct folder *folder = context;
+    if (moult_file_read(folder->fd, path, MOULT_SMALL_FILE_BYTES_MAX, bytes, size, error) == 0)
+        return 0;
+    return moult_fail_within(error, "%s", folder->name);
+}
+
+int moult_source_list_read(int folder_fd, const char *folder, struct moult_source_list *list,
+                           struct moult_error *error) {
+    struct folder context = {folder_fd, folder};
+    const struct moult_source_view view = {folder, &context, look_in_folder, read_in_folder};
+    return moult_source_list_select(&view, list, error);
 }

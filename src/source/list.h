@@ -13,7 +13,7 @@
 
 struct moult_source_file {
     char *path;                        /* Below the folder, "1_Pooling/config.json". */
-    struct stat status;                /* As it was listed. */
+    struct stat status;                /* As it was listed; of a listing only the size. */
     char sha256[MOULT_SHA256_HEX];     /* Of the copy. */
 };
 
@@ -23,7 +23,20 @@ struct moult_source_list {
     uint64_t bytes;
 };
 
-/* Refuses what is not a model with safetensors. On failure, too, the list must be released. */
+/* Where the files are looked for. */
+struct moult_source_view {
+    const char *name;                  /* In messages: "NAME/config.json cannot …" */
+    void *context;
+    /* 1: it is there, and `status` is filled; 0: it is not; -1: the error says why. */
+    int (*look)(void *context, const char *path, struct stat *status, struct moult_error *error);
+    /* Reads a small file that is there; the caller frees the bytes. */
+    int (*read)(void *context, const char *path, char **bytes, size_t *size,
+                struct moult_error *error);
+};
+
+/* Both refuse what is not a model with safetensors. On failure, too, the list must be released. */
+int moult_source_list_select(const struct moult_source_view *view, struct moult_source_list *list,
+                             struct moult_error *error);
 int moult_source_list_read(int folder_fd, const char *folder, struct moult_source_list *list,
                            struct moult_error *error);
 void moult_source_list_release(struct moult_source_list *list);
