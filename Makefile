@@ -166,7 +166,7 @@ clean:
 ##   MODEL=FOLDER            another model, in sentence-transformers layout
 ##   PORT=8080 DATA=./moult-data ARGS='--keep-warm 0'
 ## make test                 installs what is missing and runs every test
-##   SUITE=unit              one suite: tidy unit kernels golden tools api update fault fuzz
+##   SUITE=unit              one suite: tidy unit kernels golden tools api source update fault fuzz
 ##   SAN=address,undefined   with sanitizers
 ## make soak                 the tests with their full counts; takes long
 ## make fuzz                 the fuzzers alone: FUZZ_SECONDS=600 for each

@@ -44,7 +44,7 @@
 /* Sources. */
 #define MOULT_LISTING_BYTES_MAX (8 * MOULT_MIB)    /* One page, or one manifest. */
 #define MOULT_LISTING_PAGES_MAX 64
-#define MOULT_LISTING_FILES_MAX 65536              /* A repository may hold far more than a model. */
+#define MOULT_LISTING_FILES_MAX 65536              /* A repository may hold more than a model. */
 
 /* Slots, generations, workers. */
 #define MOULT_SLOTS_MAX 64

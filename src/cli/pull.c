@@ -151,10 +151,11 @@ int moult_cli_pull(int argc, char **argv) {
     };
     const struct moult_command_line line = {
         .usage = "moult pull [OPTION …] MODEL",
-        .purpose = "Fetches a model into a data folder, checks it, and prints where it lies. MODEL\n"
-                   "is a folder, org/name[@revision] on a hub (HF_ENDPOINT, HF_TOKEN, HF_HOME), or\n"
-                   "the URL of a model server. What was broken off is resumed. A server that is\n"
-                   "then started with MODEL and the same data folder has no need to fetch it.",
+        .purpose = "Fetches a model into a data folder, checks it, and prints where it lies.\n"
+                   "MODEL is a folder, org/name[@revision] on a hub (HF_ENDPOINT, HF_TOKEN,\n"
+                   "HF_HOME), or the URL of a model server. What was broken off is resumed. A\n"
+                   "server that is then started with MODEL and the same data folder has no need\n"
+                   "to fetch it.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 1,

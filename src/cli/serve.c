@@ -79,9 +79,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
     const struct moult_command_line line = {
         .usage = "moult serve [OPTION …] [MODEL …]",
         .purpose = "Serves models over HTTP. MODEL is a folder in sentence-transformers layout,\n"
-                   "org/name[@revision] on a Hugging Face hub, or the URL of a model server, which\n"
-                   "has the files and a manifest.json; NAME=MODEL serves it under another name\n"
-                   "than its last component. With no MODEL, what the data folder served last is\n"
+                   "org/name[@revision] on a Hugging Face hub, or the URL of a model server, with\n"
+                   "the files and a manifest.json; NAME=MODEL serves it under another name than\n"
+                   "its last component. With no MODEL, what the data folder served last is\n"
                    "served again, or else " MOULT_DEFAULT_MODEL ".\n"
                    "The hub is that of HF_ENDPOINT, with HF_TOKEN; HF_HOME's cache is read.",
         .options = options,

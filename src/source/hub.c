@@ -317,8 +317,8 @@ static int fetch(struct hub *hub, struct moult_installed *installed) {
         .cached = cached,
     };
     int result = moult_install_from_remote(&remote, &hub->progress, installed, hub->error);
-    long status = moult_transfer_status(hub->transfer);
-    if (result != 0 && (status == 0 || status >= 400))
+    if (result != 0 && (moult_transfer_status(hub->transfer) == 0 ||
+                        moult_transfer_error_code(hub->transfer)[0] != '\0'))
         fail_for_hub(hub);
     free(source);
     return result;

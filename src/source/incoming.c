@@ -147,9 +147,17 @@ int moult_incoming_finish(struct moult_incoming *incoming, const struct moult_so
         return -1;
     moult_fault_point("rename");
     if (renameat(incoming->models_fd, incoming->name, incoming->models_fd,
-                 installed->revision) != 0)
-        return moult_fail_errno(error, "The revision cannot be put into %s",
-                                incoming->models_folder);
+                 installed->revision) != 0) {
+        /* Another process may have been faster with the same one. */
+        int rename_errno = errno;
+        installed->was_there = (errno == EEXIST || errno == ENOTEMPTY) &&
+                               is_installed(incoming, installed->revision);
+        errno = rename_errno;
+        return installed->was_there
+                   ? 0
+                   : moult_fail_errno(error, "The revision cannot be put into %s",
+                                      incoming->models_folder);
+    }
     if (fsync(incoming->models_fd) != 0 && errno != EINVAL)
         return moult_fail_errno(error, "%s cannot be synced", incoming->models_folder);
     return 0;

@@ -34,7 +34,7 @@ int moult_install_from_remote(const struct moult_remote *remote,
                               struct moult_remote_progress *progress,
                               struct moult_installed *installed, struct moult_error *error);
 
-/* A URL's path of these components: everything that is not plain is escaped, "/" is kept. malloc'ed. */
+/* As a part of a URL: everything that is not plain is escaped, but for "/"; malloc'ed. */
 char *moult_remote_escape(const char *path);
 
 #endif

@@ -18,7 +18,7 @@
 
 #define FRUITLESS_MAX 5             /* Attempts in a row that brought nothing. */
 #define SILENT_FRUITLESS_MAX 2      /* Who is not there is seldom there a second later. */
-#define PAUSE_MS_FIRST 500u
+#define PAUSE_MS_FIRST 250u
 #define PAUSE_MS_MAX 60000u
 #define CONNECT_SECONDS_MAX 10
 #define STALL_SECONDS_MAX 30
@@ -278,7 +278,7 @@ static enum verdict judge(struct moult_transfer *transfer, CURLcode code, const 
                    what);
         return AGAIN;
     }
-    if (transfer->status >= 300)
+    if (transfer->status >= 400 || (transfer->status >= 300 && code == CURLE_OK))
         return fail_for_status(transfer, error);
     if (code != CURLE_OK)
         return fail_for_code(transfer, code, error);

@@ -1,5 +1,5 @@
-"""A Hugging Face hub and a plain model server on loopback, of the standard library, that misbehave on
-demand, and remember what they were asked.
+"""A Hugging Face hub and a plain model server on loopback, of the standard library, that misbehave
+on demand, and remember what they were asked.
 
     with Hub() as hub:
         commit = hub.publish("org/name", folder)
@@ -57,13 +57,18 @@ def without_length(handler, reply):
     handler.close_connection = True
 
 
-def hangs(handler, reply):
-    """Until the test is over."""
-    handler.send_head(reply, len(reply.body))
-    handler.wfile.write(reply.body[:100])
-    handler.wfile.flush()
-    handler.server.owner.over.wait(60)
-    handler.close_connection = True
+def hangs_after(count):
+    """So many bytes, and nothing more until the test is over."""
+    def act(handler, reply):
+        handler.send_head(reply, len(reply.body))
+        handler.wfile.write(reply.body[:count])
+        handler.wfile.flush()
+        handler.server.owner.over.wait(60)
+        handler.close_connection = True
+    return act
+
+
+hangs = hangs_after(100)
 
 
 def ignores_range(handler, reply):
@@ -89,21 +94,28 @@ def behaves(handler, reply):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def right_reply(self):
+        return self.server.owner.reply(urllib.parse.unquote(self.path.partition("?")[0]),
+                                       dict(urllib.parse.parse_qsl(self.path.partition("?")[2])),
+                                       self.headers)
+
+    def do_HEAD(self):
+        reply = self.right_reply()
+        self.send_head(reply, len(reply.body))
+
     def do_GET(self):
         owner = self.server.owner
         with owner.lock:
             owner.requests.append((self.path, dict(self.headers)))
             act = owner.next_fault(self.path)
-        reply = owner.reply(urllib.parse.unquote(self.path.partition("?")[0]),
-                            dict(urllib.parse.parse_qsl(self.path.partition("?")[2])),
-                            self.headers)
+        reply = self.right_reply()
         self.whole = reply.body
         start = self.headers.get("Range", "").removeprefix("bytes=").rstrip("-")
         if start and reply.status == 200:
-            start = int(start)
-            reply.headers["Content-Range"] = f"bytes {start}-{len(self.whole) - 1}/{len(self.whole)}"
+            start, size = int(start), len(self.whole)
+            reply.headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
             reply.status, reply.body = 206, self.whole[start:]
-            if start >= len(self.whole):
+            if start >= size:
                 reply = Reply(416)
         try:
             (act or behaves)(self, reply)
@@ -128,15 +140,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Clients go away; what matters is in the answers."""
+
+
 class Loopback:
     """What both have: a port, rules of misbehaviour, a memory."""
 
     def __init__(self, certificate=None):
         self.lock, self.over = threading.Lock(), threading.Event()
         self.requests, self.faults = [], []
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.owner = self
-        self.server.daemon_threads = True
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
@@ -214,6 +232,8 @@ class Hub(Loopback):
         if self.token and headers.get("Authorization") != f"Bearer {self.token}":
             return Reply(401, X_Error_Code="RepoNotFound")
         parts = path.strip("/").split("/")
+        if len(parts) < 4:
+            return Reply(404)
         if parts[:2] == ["api", "models"]:
             repo, kind, revision = "/".join(parts[2:4]), parts[4], "/".join(parts[5:])
         else:
