@@ -166,6 +166,7 @@ static enum found check(struct install *install, int fd, const struct moult_list
         moult_sha256_add(hash, install->chunk, (size_t)got);
         moult_git_blob_add(blob, install->chunk, (size_t)got);
         at += (uint64_t)got;
+        moult_remote_advance(install->progress, file->size);
     }
     int read_errno = errno;
     moult_sha256_close(hash, sha256);

@@ -3,9 +3,9 @@
 import pytest
 
 from fixtures import moult
-from hub import answers, close_after
+from hub import answers, close_after, hangs_after
 from loading import assert_clean
-from serving import HealthPoll, free_port
+from serving import HealthPoll, free_port, until
 from test_web import publish
 
 NAME = "org/tiny"
@@ -54,6 +54,38 @@ def test_a_restart_needs_no_hub(hub, puller, serve, tiny):
     assert server.fingerprint() == tiny.fingerprints["a"]
     answer = server.update()
     assert answer.status == 422 and "cannot be reached" in answer.json["reason"], answer
+
+
+def test_killed_in_mid_download_it_goes_on_from_there(hub, puller, serve, tiny):
+    hub.publish(NAME, tiny["a"])
+    server = serve(NAME, environment=puller.environment)
+    hub.publish(NAME, tiny["b"])
+    hub.misbehave("model.safetensors", hangs_after(5000))
+    server.update(wait=False)
+    partials = server.data / "models/.partial"
+    until("some bytes to arrive",
+          lambda: [path.stat().st_size for path in partials.glob("*")] == [5000])
+    server.kill()
+    server.start()
+    assert server.fingerprint() == tiny.fingerprints["a"]
+    hub.forget()
+    server.updated()
+    assert server.fingerprint() == tiny.fingerprints["b"]
+    assert [headers["Range"] for headers in hub.asked("model.safetensors")] == ["bytes=5000-"]
+    assert list(partials.glob("*")) == []
+
+
+def test_cancelled_while_the_source_is_silent(hub, puller, serve, tiny):
+    hub.publish(NAME, tiny["a"])
+    server = serve(NAME, environment=puller.environment)
+    hub.publish(NAME, tiny["b"])
+    hub.misbehave("model.safetensors", hangs_after(5000))
+    update = server.update(wait=False).json["id"]
+    until("the download", lambda: len(hub.asked("model.safetensors")) == 2)
+    assert server.call("DELETE", f"/update_model/{update}").status == 200
+    assert server.wait_for_end(update)["status"] == "cancelled"
+    assert server.updated() > 1
+    assert server.fingerprint() == tiny.fingerprints["b"]
 
 
 def test_a_model_server_and_two_slots(model_server, puller, hub, serve, tiny):
