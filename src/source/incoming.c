@@ -134,6 +134,21 @@ static bool is_installed(struct moult_incoming *incoming, const char *revision) 
     return false;
 }
 
+/* An install of another slot may have been quicker with the same files. */
+static int put_in_place(struct moult_incoming *incoming, struct moult_installed *installed,
+                        struct moult_error *error) {
+    if (renameat(incoming->models_fd, incoming->name, incoming->models_fd,
+                 installed->revision) == 0)
+        return 0;
+    int number = errno;
+    installed->was_there = (number == ENOTEMPTY || number == EEXIST) &&
+                           is_installed(incoming, installed->revision);
+    errno = number;
+    return installed->was_there ? 0
+                                : moult_fail_errno(error, "The revision cannot be put into %s",
+                                                   incoming->models_folder);
+}
+
 int moult_incoming_finish(struct moult_incoming *incoming, const struct moult_source_list *list,
                           const char *source, struct moult_installed *installed,
                           struct moult_error *error) {
@@ -146,18 +161,8 @@ int moult_incoming_finish(struct moult_incoming *incoming, const struct moult_so
         sync_folders(incoming, list, error) != 0)
         return -1;
     moult_fault_point("rename");
-    if (renameat(incoming->models_fd, incoming->name, incoming->models_fd,
-                 installed->revision) != 0) {
-        /* Another process may have been faster with the same one. */
-        int rename_errno = errno;
-        installed->was_there = (errno == EEXIST || errno == ENOTEMPTY) &&
-                               is_installed(incoming, installed->revision);
-        errno = rename_errno;
-        return installed->was_there
-                   ? 0
-                   : moult_fail_errno(error, "The revision cannot be put into %s",
-                                      incoming->models_folder);
-    }
+    if (put_in_place(incoming, installed, error) != 0)
+        return -1;
     if (fsync(incoming->models_fd) != 0 && errno != EINVAL)
         return moult_fail_errno(error, "%s cannot be synced", incoming->models_folder);
     return 0;
