@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "front/state.h"
 #include "source/source.h"
 
@@ -86,6 +87,11 @@ int moult_place_parse(const char *operand, char **name, char **source,
     *source = moult_place_source(model, error);
     if (*source == NULL)
         return -1;
+    if (!moult_utf8_valid(*source, strlen(*source))) {   /* Answers and state.json are JSON. */
+        free(*source);
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "The path of a model must be UTF-8; this one is not: rename it.");
+    }
     *name = model != operand      ? moult_copy_bytes(operand, (size_t)(model - operand - 1))
             : (*source)[0] == '/' ? name_of(*source)
                                   : moult_source_last_name(*source);

@@ -168,6 +168,7 @@ static void places(void **unused) {
     check_place("small=org/name", "small", "org/name");
     check_place("http://host:1/models/minilm/", "minilm", "http://host:1/models/minilm");
     check_place("m=https://host", "m", "https://host");
+    refuse_place("m=/models/\xe9t\xe9", MOULT_ERROR_INVALID);
     refuse_place("name", MOULT_ERROR_MISSING);
     refuse_place("https://host/", MOULT_ERROR_INVALID);
     refuse_place("https://me:secret@host/minilm", MOULT_ERROR_INVALID);
