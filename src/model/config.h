@@ -1,7 +1,7 @@
 /* What the JSON files of a model folder say, checked and put together.
  *
  * The files and their meaning are sentence-transformers' (2 to 6). What would change
- * the vectors and is not implemented is refused by name, never ignored. */
+ * the vectors and moult lacks is refused by name, never ignored. */
 #ifndef MOULT_MODEL_CONFIG_H
 #define MOULT_MODEL_CONFIG_H
 
