@@ -23,14 +23,11 @@ int moult_cli_manifest(int argc, char **argv) {
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 1,
+        .operand_needed = "a folder",
     };
     enum moult_parsed parsed = moult_options_parse(&line, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
-    if (operand_count != 1) {
-        fputs("moult manifest: a folder must be named; moult manifest --help says how.\n", stderr);
-        return MOULT_EXIT_USAGE;
-    }
     if (moult_manifest_write(argv[1], version, revision, &error) != 0) {
         fprintf(stderr, "moult manifest: %s\n", error.message);
         return MOULT_EXIT_FAILED;

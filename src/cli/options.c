@@ -231,5 +231,9 @@ enum moult_parsed moult_options_parse(const struct moult_command_line *line, int
             argv[++*operand_count] = argv[i];
         }
     }
+    if (line->operand_needed != NULL && *operand_count == 0) {
+        complain(line, "%s must be named.", line->operand_needed);
+        return MOULT_PARSED_WRONG;
+    }
     return MOULT_PARSED_OK;
 }

@@ -42,6 +42,7 @@ struct moult_command_line {
     const struct moult_option *options;
     unsigned option_count;
     unsigned operands_max;
+    const char *operand_needed;   /* "a model": at least one operand; NULL: none need be. */
 };
 
 enum moult_parsed { MOULT_PARSED_OK, MOULT_PARSED_HELP, MOULT_PARSED_WRONG };

@@ -159,14 +159,11 @@ int moult_cli_pull(int argc, char **argv) {
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 1,
+        .operand_needed = "a model",
     };
     enum moult_parsed parsed = moult_options_parse(&line, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
-    if (operand_count != 1) {
-        fputs("moult pull: a model must be named; moult pull --help says how.\n", stderr);
-        return MOULT_EXIT_USAGE;
-    }
     if (parent == 0)
         return pull_for_person(data, argv[1]);
     settle(parent);

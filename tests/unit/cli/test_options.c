@@ -66,6 +66,18 @@ static void expect(const char *words, enum moult_parsed expected) {
     assert_int_equal(parse(words, &count, argv), expected);
 }
 
+static void an_operand_that_is_needed(void **unused) {
+    (void)unused;
+    struct moult_command_line needing = line;
+    needing.operand_needed = "a word";
+    unsigned count;
+    char *without[] = {"try"}, *with[] = {"try", "word"}, *help[] = {"try", "--help"};
+    assert_int_equal(moult_options_parse(&needing, 1, without, &count), MOULT_PARSED_WRONG);
+    assert_int_equal(moult_options_parse(&needing, 2, with, &count), MOULT_PARSED_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(moult_options_parse(&needing, 2, help, &count), MOULT_PARSED_HELP);
+}
+
 static void presets(void **unused) {
     (void)unused;
     expect("", MOULT_PARSED_OK);
@@ -214,6 +226,7 @@ static void keys(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_operand_that_is_needed),
         cmocka_unit_test(presets),
         cmocka_unit_test(values),
         cmocka_unit_test(wrong_ones),
