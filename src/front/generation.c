@@ -11,7 +11,7 @@
  *
  * A strike is a death within 10 s of being ready, or before. The first restart comes at
  * once, later ones ever more slowly. Five strikes in a row cost the generation
- * its place, if there is a previous one (update.c). Deaths that a guilty job
+ * its place, if there is a previous one (update_restore.c). Deaths that a guilty job
  * explains are no strikes: what a client sends must not decide which model serves. */
 #include "front/generation.h"
 

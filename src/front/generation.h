@@ -1,7 +1,7 @@
 /* A generation as the front sees it: a number, a fingerprint, one worker
  * process, and the jobs that it has. What is asked of one by name is here; how
  * it is started, watched, restarted and retired is below, for slots.c and
- * update.c alone. */
+ * update*.c alone. */
 #ifndef MOULT_FRONT_GENERATION_H
 #define MOULT_FRONT_GENERATION_H
 

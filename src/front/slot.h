@@ -1,4 +1,4 @@
-/* What slots.c, route.c, generation.c and update.c know of a slot and its
+/* What slots.c, route.c, generation.c and update*.c know of a slot and its
  * generations, and nobody else does.
  *
  * Jobs wait in queues: a slot has one, for those that any generation may

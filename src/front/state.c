@@ -69,6 +69,13 @@ struct moult_state_event *moult_state_note(struct moult_state_slot *slot, uint64
     return event;
 }
 
+struct moult_state_event *moult_state_event_find(struct moult_state_slot *slot, uint64_t id) {
+    for (unsigned i = slot->history_count; i-- > 0;)
+        if (slot->history[i].id == id)
+            return &slot->history[i];
+    return NULL;
+}
+
 static unsigned find_refused(const struct moult_state_slot *slot, const char *revision) {
     unsigned at = 0;
     while (at < slot->refused_count && strcmp(slot->refused[at], revision) != 0)

@@ -71,6 +71,8 @@ bool moult_slot_name_valid(const char *name);
 struct moult_state_event *moult_state_note(struct moult_state_slot *slot, uint64_t id,
                                            uint64_t generation, enum moult_update_status result,
                                            const char *reason, uint64_t at);
+/* NULL: it is not in the history. */
+struct moult_state_event *moult_state_event_find(struct moult_state_slot *slot, uint64_t id);
 void moult_state_refuse(struct moult_state_slot *slot, const char *revision);
 void moult_state_forgive(struct moult_state_slot *slot, const char *revision);
 bool moult_state_refused(const struct moult_state_slot *slot, const char *revision);

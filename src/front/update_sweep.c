@@ -1,0 +1,39 @@
+/* Clearing away: which installed revisions are still wanted, and when the rest may go. */
+#include "front/update_run.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+static void keep(char (*kept)[MOULT_SHA256_HEX], unsigned *count, const char *revision) {
+    if (revision[0] != '\0')
+        memcpy(kept[(*count)++], revision, MOULT_SHA256_HEX);
+}
+
+static void on_swept(void *context) {
+    struct moult_updates *updates = context;
+    updates->sweep = NULL;
+    moult_updates_kick(updates);
+}
+
+void moult_updates_try_sweep(struct moult_updates *updates) {
+    if (!updates->sweep_wanted || updates->sweep != NULL || updates->stopping ||
+        moult_updates_busy(updates))
+        return;
+    updates->sweep_wanted = false;
+    const struct moult_state *state = moult_keeper_state(updates->keeper);
+    unsigned count = 0;
+    unsigned most = 2 * state->count;
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        most += updates->slots->slots[i].generation_count;
+    char(*kept)[MOULT_SHA256_HEX] = moult_allocate(most, sizeof *kept);
+    for (unsigned i = 0; i < state->count; i++) {
+        keep(kept, &count, state->slots[i].current.revision);
+        keep(kept, &count, state->slots[i].previous.revision);
+    }
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        for (unsigned g = 0; g < updates->slots->slots[i].generation_count; g++)
+            keep(kept, &count, updates->slots->slots[i].generations[g]->revision);
+    updates->sweep = moult_sweep_start(updates->loop, moult_keeper_models_folder(updates->keeper),
+                                       kept, count, on_swept, updates);
+}

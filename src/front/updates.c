@@ -1,0 +1,158 @@
+/* The updates of all slots: what runs them, and what the server sees of them. */
+#include "front/update_run.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+unsigned moult_updates_index(const struct moult_slot *slot) {
+    return (unsigned)(slot - slot->slots->slots);
+}
+
+struct moult_update *moult_updates_find_running(struct moult_updates *updates, uint64_t id) {
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        if (updates->running[i] != NULL && updates->running[i]->id == id)
+            return updates->running[i];
+    return NULL;
+}
+
+struct moult_update *moult_updates_find_in_phase(struct moult_updates *updates, uint64_t id,
+                                                 enum moult_update_phase phase) {
+    struct moult_update *update = moult_updates_find_running(updates, id);
+    return update != NULL && update->phase == phase ? update : NULL;
+}
+
+struct moult_update *moult_updates_find(struct moult_updates *updates, uint64_t id) {
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        if (updates->next[i] != NULL && updates->next[i]->id == id)
+            return updates->next[i];
+    return moult_updates_find_running(updates, id);
+}
+
+static void on_kick(uv_timer_t *timer) {
+    struct moult_updates *updates = timer->data;
+    moult_updates_tell_listeners(updates);
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        if (updates->running[i] != NULL && updates->running[i]->phase == MOULT_PHASE_ROOM)
+            moult_update_try_room(updates->running[i]);
+    for (unsigned i = 0; i < updates->slots->count && updates->sweep == NULL; i++)
+        if (updates->running[i] != NULL && updates->running[i]->phase == MOULT_PHASE_QUEUED)
+            moult_update_begin(updates->running[i]);
+    moult_updates_try_sweep(updates);
+}
+
+void moult_updates_kick(struct moult_updates *updates) {
+    if (!uv_is_closing((uv_handle_t *)&updates->kick))
+        uv_timer_start(&updates->kick, on_kick, 0, 0);
+}
+
+void moult_updates_tell_serving(struct moult_updates *updates, struct moult_slot *slot) {
+    bool *serving = &updates->serving[moult_updates_index(slot)];
+    if (*serving)
+        return;
+    *serving = true;
+    updates->serving_event(updates->context, slot);
+}
+
+/* What the slots tell. */
+
+static void on_ready(void *context, struct moult_generation *generation) {
+    struct moult_updates *updates = context;
+    struct moult_slot *slot = generation->slot;
+    struct moult_update *update = updates->running[moult_updates_index(slot)];
+    if (update != NULL && update->candidate == generation && update->phase == MOULT_PHASE_LOAD) {
+        moult_update_persist(update);
+        return;
+    }
+    if (slot->current == generation)
+        moult_updates_tell_serving(updates, slot);
+}
+
+static void on_candidate_failed(void *context, struct moult_generation *generation,
+                                const char *reason) {
+    struct moult_updates *updates = context;
+    struct moult_update *update = updates->running[moult_updates_index(generation->slot)];
+    if (update != NULL && update->candidate == generation)
+        moult_update_candidate_failed(update, reason);
+}
+
+static void on_gone(void *context, struct moult_slot *slot) {
+    struct moult_updates *updates = context;
+    struct moult_update *update = updates->running[moult_updates_index(slot)];
+    updates->sweep_wanted = true;
+    if (update != NULL && update->phase == MOULT_PHASE_ROOM)
+        moult_update_try_room(update);
+    moult_updates_kick(updates);
+}
+
+/* What waits for room may be able to make it now, but not within the call of who drained. */
+static void on_drained(void *context, struct moult_slot *slot) {
+    (void)slot;
+    moult_updates_kick(context);
+}
+
+bool moult_updates_busy(const struct moult_updates *updates) {
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        if (updates->running[i] != NULL)
+            return true;
+    return updates->fetches > 0 || updates->verifications > 0 || updates->ended != NULL;
+}
+
+/* For server.c. */
+
+struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *slots,
+                                         struct moult_keeper *keeper,
+                                         void (*serving)(void *context, struct moult_slot *slot),
+                                         moult_update_listener failed, void *context) {
+    static const struct moult_slots_events slots_events = {
+        on_ready, on_candidate_failed,      moult_updates_on_keeps_dying,
+        on_gone,  moult_updates_on_differs, on_drained};
+    struct moult_updates *updates = moult_allocate(1, sizeof *updates);
+    updates->loop = loop;
+    updates->slots = slots;
+    updates->keeper = keeper;
+    updates->serving_event = serving;
+    updates->failed_event = failed;
+    updates->context = context;
+    updates->last_id = moult_state_last_id(moult_keeper_state(keeper));
+    updates->sweep_wanted = true;
+    uv_timer_init(loop, &updates->kick);
+    updates->kick.data = updates;
+    moult_slots_listen(slots, &slots_events, updates);
+    return updates;
+}
+
+int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
+                        struct moult_error *error) {
+    const struct moult_state_slot *record =
+        moult_state_find(moult_keeper_state(updates->keeper), slot->name);
+    MOULT_REQUIRE(record != NULL);
+    if (record->current.generation == 0) {
+        struct moult_update_order order = {.slot = slot};
+        uint64_t id;
+        return moult_updates_start(updates, &order, updates->failed_event, updates->context, &id,
+                                   error);
+    }
+    slot->current =
+        moult_generation_open(slot, &record->current, MOULT_GENERATION_CURRENT, error);
+    return 0;
+}
+
+bool moult_updates_stop(struct moult_updates *updates) {
+    updates->stopping = true;
+    for (unsigned i = 0; i < updates->slots->count; i++) {
+        if (updates->next[i] != NULL)
+            moult_update_cancel(updates->next[i], "The server is shutting down.");
+        if (updates->running[i] != NULL)
+            moult_update_cancel(updates->running[i], "The server is shutting down.");
+    }
+    return !moult_updates_busy(updates) && updates->sweep == NULL;
+}
+
+void moult_updates_close_handles(struct moult_updates *updates) {
+    uv_close((uv_handle_t *)&updates->kick, NULL);
+}
+
+void moult_updates_free(struct moult_updates *updates) {
+    free(updates);
+}
