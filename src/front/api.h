@@ -18,6 +18,9 @@ void moult_openai_embeddings(struct moult_http_request *request);
 /* api_tei.c */
 void moult_tei_embed(struct moult_http_request *request);
 
+/* api_metrics.c */
+void moult_metrics_show(struct moult_http_request *request);
+
 /* api_info.c: what is served, in OpenAI's and TEI's shape. */
 void moult_openai_models(struct moult_http_request *request);
 void moult_openai_model(struct moult_http_request *request);

@@ -71,6 +71,10 @@ uint64_t moult_generation_ready_at(const struct moult_generation *generation) {
     return generation->ready_at;
 }
 
+int moult_generation_pid(const struct moult_generation *generation) {
+    return generation->process != NULL ? moult_process_pid(generation->process) : 0;
+}
+
 void moult_generation_hold(struct moult_generation *generation) {
     generation->references++;
 }
@@ -408,6 +412,7 @@ static void restart(struct moult_generation *generation, bool was_ready, const c
     struct moult_slots *slots = generation->slot->slots;
     moult_log_warning("Generation %llu of %s lost its worker: %s It is restarted.",
                       (unsigned long long)generation->number, generation->slot->name, reason);
+    generation->slot->restarts++;
     schedule_restart(generation, was_ready);
     if (generation->phase == MOULT_GENERATION_CURRENT && generation->strikes >= STRIKES_OUT)
         slots->events->keeps_dying(slots->events_context, generation, reason);

@@ -23,6 +23,9 @@ moult_generation_report(const struct moult_generation *generation);
 /* Seconds since the epoch when it first became ready. */
 uint64_t moult_generation_ready_at(const struct moult_generation *generation);
 
+/* Of its worker; 0 while it has none. */
+int moult_generation_pid(const struct moult_generation *generation);
+
 void moult_generation_hold(struct moult_generation *generation);
 void moult_generation_drop(struct moult_generation *generation);
 

@@ -258,6 +258,8 @@ static void give(struct moult_http_request *request, unsigned status, const char
     request->answer_size = size;
     request->gone = NULL;
     add_headers(request, content_type);
+    moult_metrics_count_request(&request->http->server->metrics, request->route, status,
+                                moult_clock_ns() - request->begun_ns);
     if (request->state != HANDLED || request->in_handler)
         return;
     MHD_resume_connection(request->connection);

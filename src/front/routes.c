@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "front/api.h"
+#include "front/metrics.h"
 
 /* `POST /` is TEI's because huggingface_hub posts to the URL that it is given. */
 static const struct moult_route routes[] = {
@@ -16,6 +17,7 @@ static const struct moult_route routes[] = {
     {"GET", "/ping", MOULT_DIALECT_TEI, .open = true, .changes = false, moult_info_health},
     {"POST", "/v1/embeddings", MOULT_DIALECT_OPENAI, .open = false, .changes = false,
      moult_openai_embeddings},
+    {"GET", "/metrics", MOULT_DIALECT_OWN, .open = false, .changes = false, moult_metrics_show},
     {"GET", "/v1/models", MOULT_DIALECT_OPENAI, .open = false, .changes = false,
      moult_openai_models},
     {"GET", "/v1/models/", MOULT_DIALECT_OPENAI, .open = false, .changes = false,
@@ -30,6 +32,7 @@ static const struct moult_route routes[] = {
 };
 
 enum { ROUTES = sizeof routes / sizeof routes[0] };
+_Static_assert(ROUTES < MOULT_METRICS_ROUTES_MAX, "Each is counted, and what is nobody's.");
 
 /* NULL where the path is not the route's; otherwise what follows it. */
 static const char *match(const struct moult_route *route, const char *path) {
@@ -70,6 +73,14 @@ const struct moult_route *moult_routes_find(const char *method, const char *path
     *allowed = methods_of(path);
     *rest = "";
     return NULL;
+}
+
+unsigned moult_routes_index(const struct moult_route *route) {
+    return (unsigned)(route - routes);
+}
+
+const struct moult_route *moult_routes_at(unsigned index) {
+    return index < ROUTES ? &routes[index] : NULL;
 }
 
 enum moult_dialect moult_routes_dialect(const char *path) {

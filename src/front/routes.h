@@ -19,6 +19,10 @@ struct moult_route {
 const struct moult_route *moult_routes_find(const char *method, const char *path,
                                             const char **rest, const char **allowed);
 
+/* Where a route stands in the table, and back: NULL behind the last. */
+unsigned moult_routes_index(const struct moult_route *route);
+const struct moult_route *moult_routes_at(unsigned index);
+
 /* Whose shape an error about an unrouted path takes. */
 enum moult_dialect moult_routes_dialect(const char *path);
 

@@ -79,6 +79,7 @@ struct moult_slot {
     struct moult_generation **generations;   /* [generation_count], not gone, newest last. */
     unsigned generation_count;
     struct moult_queue queue;
+    uint64_t restarts;                /* Of workers that ended unasked. */
 };
 
 /* What the slots tell the updates. */

@@ -285,6 +285,18 @@ struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned inde
     return index < slots->count ? &slots->slots[index] : NULL;
 }
 
+unsigned moult_slot_index(const struct moult_slot *slot) {
+    return (unsigned)(slot - slot->slots->slots);
+}
+
+struct moult_generation *moult_slot_worker_at(const struct moult_slot *slot, unsigned index) {
+    return index < slot->generation_count ? slot->generations[index] : NULL;
+}
+
+uint64_t moult_slot_restarts(const struct moult_slot *slot) {
+    return slot->restarts;
+}
+
 const char *moult_slot_name(const struct moult_slot *slot) {
     return slot->name;
 }

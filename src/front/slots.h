@@ -42,6 +42,8 @@ bool moult_slots_healthy(const struct moult_slots *slots);
 
 unsigned moult_slots_count(const struct moult_slots *slots);
 struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned index);
+/* 0 for the first. */
+unsigned moult_slot_index(const struct moult_slot *slot);
 const char *moult_slot_name(const struct moult_slot *slot);
 const char *moult_slot_source(const struct moult_slot *slot);
 /* NULL before the first. */
@@ -50,6 +52,11 @@ struct moult_generation *moult_slot_current(const struct moult_slot *slot);
 struct moult_generation *moult_slot_generation_at(const struct moult_slot *slot, unsigned index);
 /* Seconds since the epoch when a warm generation retires; 0 where it does not. */
 uint64_t moult_generation_retires_at(const struct moult_generation *generation);
+
+/* Every generation of the slot that may have a worker, oldest first; NULL behind the last. */
+struct moult_generation *moult_slot_worker_at(const struct moult_slot *slot, unsigned index);
+/* How often a worker that had ended unasked was started again. */
+uint64_t moult_slot_restarts(const struct moult_slot *slot);
 
 uint32_t moult_slots_waiting(const struct moult_slots *slots);       /* Texts. */
 uint32_t moult_slots_waiting_max(const struct moult_slots *slots);

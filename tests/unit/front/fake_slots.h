@@ -140,6 +140,30 @@ struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned inde
     return index == 0 ? (struct moult_slot *)&fake_slot : NULL;
 }
 
+unsigned moult_slot_index(const struct moult_slot *slot) {
+    (void)slot;
+    return 0;
+}
+
+struct moult_generation *moult_slot_worker_at(const struct moult_slot *slot, unsigned index) {
+    return moult_slot_generation_at(slot, index);
+}
+
+uint64_t moult_slot_restarts(const struct moult_slot *slot) {
+    (void)slot;
+    return 2;
+}
+
+uint32_t moult_slots_waiting(const struct moult_slots *slots) {
+    (void)slots;
+    return fake.kept_count;
+}
+
+int moult_generation_pid(const struct moult_generation *generation) {
+    (void)generation;
+    return 0;
+}
+
 const char *moult_slot_name(const struct moult_slot *slot) {
     (void)slot;
     return "tiny";
