@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -79,4 +80,12 @@ void moult_sha256_of(const void *bytes, size_t size, char hex[MOULT_SHA256_HEX])
     struct moult_sha256 *hash = moult_sha256_open();
     moult_sha256_add(hash, bytes, size);
     moult_sha256_close(hash, hex);
+}
+
+void moult_hmac_sha256(const void *key, size_t key_size, const void *bytes, size_t size,
+                       unsigned char digest[MOULT_SHA256_BYTES]) {
+    unsigned written = 0;
+    MOULT_REQUIRE(OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1);
+    MOULT_REQUIRE(HMAC(EVP_sha256(), key, (int)key_size, bytes, size, digest, &written) != NULL);
+    MOULT_REQUIRE(written == MOULT_SHA256_BYTES);
 }

@@ -16,6 +16,10 @@ void moult_sha256_add(struct moult_sha256 *hash, const void *bytes, size_t size)
 void moult_sha256_close(struct moult_sha256 *hash, char hex[MOULT_SHA256_HEX]);
 void moult_sha256_of(const void *bytes, size_t size, char hex[MOULT_SHA256_HEX]);
 
+/* HMAC-SHA256 (RFC 2104), as bytes. */
+void moult_hmac_sha256(const void *key, size_t key_size, const void *bytes, size_t size,
+                       unsigned char digest[MOULT_SHA256_BYTES]);
+
 #define MOULT_SHA1_BYTES 20
 #define MOULT_SHA1_HEX 41
 

@@ -54,4 +54,8 @@
 #define MOULT_STRAGGLER_SECONDS 30
 #define MOULT_THREADS_MAX 256
 
+/* Web hooks. */
+#define MOULT_HOOKS_MAX 8
+#define MOULT_HOOK_MESSAGES_MAX 256                /* Waiting for one receiver. */
+
 #endif
