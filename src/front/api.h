@@ -9,6 +9,7 @@ void moult_own_query(struct moult_http_request *request);
 void moult_own_updates(struct moult_http_request *request);
 void moult_own_update(struct moult_http_request *request);
 void moult_own_update_start(struct moult_http_request *request);
+void moult_own_update_cut_over(struct moult_http_request *request);
 void moult_own_update_cancel(struct moult_http_request *request);
 void moult_own_rollback(struct moult_http_request *request);
 

@@ -228,6 +228,8 @@ static void on_reported(void *owner, const struct moult_worker_report *report) {
         /* A restart keeps showing the report of the run before. */
         if (!generation->was_ready)
             generation->report = *report;
+        if (generation->phase == MOULT_GENERATION_CANDIDATE)
+            slots->events->reported(slots->events_context, generation);
         break;
     }
 }

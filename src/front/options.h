@@ -26,6 +26,7 @@ struct moult_serve_options {
     size_t body_bytes_max;
     bool overlong_error;             /* --overlong error */
     bool strict_models;
+    bool cutover_manual;             /* --cutover manual */
     const char *api_key;             /* From --api-key-file; NULL: none. */
     const char **allowed_hosts;      /* [allowed_host_count] */
     unsigned allowed_host_count;

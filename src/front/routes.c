@@ -26,6 +26,8 @@ static const struct moult_route routes[] = {
     {"GET", "/update_model/", MOULT_DIALECT_OWN, .open = false, .changes = false, moult_own_update},
     {"POST", "/update_model", MOULT_DIALECT_OWN, .open = false, .changes = true,
      moult_own_update_start},
+    {"POST", "/update_model/", MOULT_DIALECT_OWN, .open = false, .changes = true,
+     moult_own_update_cut_over},
     {"DELETE", "/update_model/", MOULT_DIALECT_OWN, .open = false, .changes = true,
      moult_own_update_cancel},
     {"POST", "/rollback", MOULT_DIALECT_OWN, .open = false, .changes = true, moult_own_rollback},

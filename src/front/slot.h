@@ -85,6 +85,8 @@ struct moult_slot {
 /* What the slots tell the updates. */
 struct moult_slots_events {
     void (*ready)(void *context, struct moult_generation *generation);   /* Once for each run. */
+    /* A candidate that is not ready yet has got further. */
+    void (*reported)(void *context, struct moult_generation *generation);
     void (*candidate_failed)(void *context, struct moult_generation *generation,
                              const char *reason);
     /* Five strikes and more: it is the current one. */

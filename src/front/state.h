@@ -35,7 +35,9 @@ struct moult_state_event {
     uint64_t generation;                 /* 0: none came of it. */
     enum moult_update_status result;
     char *reason;
-    uint64_t at;
+    uint64_t at;                         /* When it ended: seconds since the epoch. */
+    enum moult_update_asker asked_by;
+    char revision[MOULT_SHA256_HEX];     /* "": it came to none. */
 };
 
 struct moult_state_slot {

@@ -1,22 +1,31 @@
 /* Updates: the way from one generation of a slot to the next.
  *
- *   phase     what happens                             then
- *   ───────── ──────────────────────────────────────── ─────────────────────────────────────────
- *   queued    revisions are being cleared away         fetch; a rollback: verify, or reserve
- *   fetch     `moult pull` copies, hashes, installs    current revision: UNCHANGED;
- *                                                      a warm generation has it: reserve; else room
- *   verify    a rollback reads its files again         room
- *   room      three generations of the slot live       reserve, once one of them is gone
- *   reserve   the new number goes to the disk          load; a warm generation: persist
- *   load      the worker loads, checks, warms          persist, when it is ready
- *   persist   the new state goes to the disk           cut over: LIVE
+ *   phase    what happens                           passed over where
+ *   ──────── ────────────────────────────────────── ─────────────────────────────────────────────
+ *   queued   revisions are being cleared away, or
+ *            another update of the slot runs
+ *   fetch    `moult pull` copies, hashes, installs  it is a rollback
+ *   verify   the installed files are read again     they were fetched just now, or are warm
+ *   room     three generations of the slot live:    a warm generation has the model
+ *            one has to go
+ *   reserve  the new number goes to the disk        it has one already, and loads again
+ *   load     a worker reads the model               a warm generation has it
+ *   check    the worker checks itself, which warms  a warm generation has it
+ *   ready    a person has to say when               --cutover auto, a rollback, nothing serves yet
+ *   persist  the new state goes to the disk
+ *
+ * Each phase is a row of `steps`: whether it is wanted, and what it begins. What it has begun calls
+ * moult_update_advance() when it is done, which goes on to the next phase that is wanted; one
+ * phase more is one row more. Updates leave that order in three places: one whose
+ * revision serves already is UNCHANGED after fetch; one whose worker dies while it waits for a
+ * person goes back behind fetch; and so does one whose warm generation ends too early.
  *
  * Until it persists, an update can be cancelled or superseded, and whatever
  * fails makes it REFUSED with the reason. Neither changes anything that serves.
  * While it persists it can do neither: the disk may already say that the new
  * one serves. Then comes the cut-over, one assignment in moult_slot_cut_over(): every
- * request that is handed over after it goes to the new generation. The old one
- * drains, stays warm and retires by itself (generation.c).
+ * request that is handed over after it goes to the new generation, and the update is LIVE. The old
+ * one drains, stays warm and retires by itself (generation.c).
  *
  * Callbacks of the disk, of pull and of the pool name an update by its id: one
  * that has ended is not found, and what came for it is dropped. */
@@ -37,24 +46,130 @@
 #define MEMORY_PER_MODEL_BYTE 1.3
 #define MEMORY_BASE_BYTES (48 * MOULT_MIB)
 
-static void choose_generation(struct moult_update *update);
+/* Deaths, one after the other, each within that time of being ready: then it is refused. */
+#define DEATHS_MAX 3
+#define LONG_RUN_NS (10 * 1000000000ull)
+
+static void fetch(struct moult_update *update);
 static void reserve(struct moult_update *update);
 static void load(struct moult_update *update);
+static void check(struct moult_update *update);
+static void wait_for_a_person(struct moult_update *update);
+static void persist(struct moult_update *update);
 static void cut_over(struct moult_update *update);
 
+/* Phases. */
+
+static bool has_a_source(const struct moult_update *update) {
+    return update->source != NULL;
+}
+
+static bool has_no_generation(const struct moult_update *update) {
+    return update->candidate == NULL;
+}
+
+static bool has_unread_files(const struct moult_update *update) {
+    return !has_a_source(update) && has_no_generation(update);
+}
+
+static bool has_no_number(const struct moult_update *update) {
+    return update->number == 0;
+}
+
+static bool has_a_new_generation(const struct moult_update *update) {
+    return update->candidate->phase == MOULT_GENERATION_CANDIDATE;
+}
+
+static bool needs_a_person(const struct moult_update *update) {
+    return has_a_source(update) && moult_slot_current(update->slot) != NULL &&
+           moult_update_is_manual(update);
+}
+
+static const struct step {
+    const char *name;
+    bool (*wanted)(const struct moult_update *update);   /* NULL: always. */
+    void (*enter)(struct moult_update *update);
+} steps[MOULT_PHASES] = {
+    [MOULT_PHASE_QUEUED] = {"queued", NULL, moult_update_begin},
+    [MOULT_PHASE_FETCH] = {"fetching", has_a_source, fetch},
+    [MOULT_PHASE_VERIFY] = {"verifying", has_unread_files, moult_update_verify},
+    [MOULT_PHASE_ROOM] = {"waiting for room", has_no_generation, moult_update_try_room},
+    [MOULT_PHASE_RESERVE] = {"reserving", has_no_number, reserve},
+    [MOULT_PHASE_LOAD] = {"loading", has_no_generation, load},
+    [MOULT_PHASE_CHECK] = {"checking", has_a_new_generation, check},
+    [MOULT_PHASE_READY] = {"ready", needs_a_person, wait_for_a_person},
+    [MOULT_PHASE_PERSIST] = {"persisting", NULL, persist},
+};
+
+const char *moult_update_phase_name(enum moult_update_phase phase) {
+    return steps[phase].name;
+}
+
 const char *moult_update_status_name(enum moult_update_status status) {
-    static const char *const names[] = {"running", "live",       "unchanged",
+    static const char *const names[] = {"running", "ready",      "live",     "unchanged",
                                         "refused", "superseded", "cancelled"};
     return names[status];
 }
 
-const char *moult_update_phase_name(enum moult_update_phase phase) {
-    static const char *const names[] = {"queued",    "fetching", "verifying", "waiting for room",
-                                        "reserving", "loading",  "persisting"};
-    return names[phase];
+const char *moult_update_asker_name(enum moult_update_asker asker) {
+    static const char *const names[] = {"person", "poll", "start", "take-over"};
+    return names[asker];
 }
 
-/* Begin, fetch, verify. */
+/* The only place where a phase becomes another. */
+static void go_to(struct moult_update *update, enum moult_update_phase phase) {
+    enum moult_update_phase from = update->phase;
+    uint64_t now_ns = moult_clock_ns();
+    double seconds = (double)(now_ns - update->phase_began_ns) / 1e9;
+    update->phase_seconds[from] += seconds;
+    update->phase = phase;
+    update->status = phase == MOULT_PHASE_READY ? MOULT_UPDATE_READY : MOULT_UPDATE_RUNNING;
+    update->phase_began_ns = now_ns;
+    update->progress = 0;
+    moult_update_tell_observers(update, from, seconds, NULL);
+    steps[phase].enter(update);
+}
+
+static void go_on_behind(struct moult_update *update, enum moult_update_phase phase) {
+    do
+        phase++;
+    while (steps[phase].wanted != NULL && !steps[phase].wanted(update));
+    go_to(update, phase);
+}
+
+void moult_update_advance(struct moult_update *update) {
+    go_on_behind(update, update->phase);
+}
+
+/* Queued, fetch, verify. */
+
+/* A worker that is still warm has all of it ready. */
+static void look_for_a_warm_one(struct moult_update *update) {
+    struct moult_generation *warm =
+        update->force ? NULL : moult_slot_find_warm(update->slot, update->revision);
+    if (warm == NULL)
+        return;
+    moult_generation_hold(warm);
+    warm->kept = true;
+    update->candidate = warm;
+}
+
+void moult_update_begin(struct moult_update *update) {
+    const struct moult_state_slot *record = update->record;
+    if (!has_a_source(update)) {
+        if (record->previous.generation == 0) {
+            moult_update_end(update, MOULT_UPDATE_REFUSED,
+                             "There is no previous model to go back to.");
+            return;
+        }
+        memcpy(update->revision, record->previous.revision, sizeof update->revision);
+        if (update->note[0] == '\0')
+            snprintf(update->note, sizeof update->note, "Rolled back from generation %llu.",
+                     (unsigned long long)record->current.generation);
+        look_for_a_warm_one(update);
+    }
+    moult_update_advance(update);
+}
 
 static void on_fetch_advanced(void *context, uint64_t id, double progress) {
     struct moult_update *update = moult_updates_find_in_phase(context, id, MOULT_PHASE_FETCH);
@@ -78,21 +193,14 @@ static void on_fetch_ended(void *context, uint64_t id, const struct moult_fetch_
     }
     memcpy(update->revision, result->revision, sizeof update->revision);
     update->bytes = result->bytes;
-    const struct moult_state_model *current = &update->record->current;
-    if (!update->force && current->generation != 0 && update->slot->current != NULL &&
-        strcmp(current->revision, update->revision) == 0) {
-        update->number = current->generation;
-        moult_update_end(update, MOULT_UPDATE_UNCHANGED, "");
-        return;
-    }
-    choose_generation(update);
+    update->fetched = true;
+    moult_update_judge_fetched(update);
 }
 
 static void fetch(struct moult_update *update) {
     static const struct moult_fetch_events events = {on_fetch_advanced, on_fetch_ended};
     struct moult_updates *updates = update->updates;
     struct moult_error error;
-    update->phase = MOULT_PHASE_FETCH;
     update->fetch =
         moult_fetch_start(updates->loop, moult_keeper_data_folder(updates->keeper), update->source,
                           &events, updates, update->id, &error);
@@ -102,58 +210,41 @@ static void fetch(struct moult_update *update) {
         updates->fetches++;
 }
 
-static void verify(struct moult_update *update) {
-    update->phase = MOULT_PHASE_VERIFY;
-    moult_update_verify(update);
+static bool serves_already(const struct moult_update *update) {
+    const struct moult_state_model *current = &update->record->current;
+    return !update->force && current->generation != 0 && update->slot->current != NULL &&
+           strcmp(current->revision, update->revision) == 0;
+}
+
+void moult_update_judge_fetched(struct moult_update *update) {
+    if (!moult_update_gets_its_turn(update))
+        return;
+    if (serves_already(update)) {
+        update->number = update->record->current.generation;
+        moult_update_end(update, MOULT_UPDATE_UNCHANGED, "");
+    } else if (update->polled && moult_state_refused(update->record, update->revision)) {
+        moult_update_end(update, MOULT_UPDATE_UNCHANGED,
+                         "The source still has what was refused or rolled back before: "
+                         "moult update tries it again.");
+    } else {
+        look_for_a_warm_one(update);
+        moult_update_advance(update);
+    }
 }
 
 void moult_update_verified(struct moult_update *update, const struct moult_error *error) {
     if (error == NULL)
-        moult_update_try_room(update);
+        moult_update_advance(update);
     else
         moult_update_end(update, MOULT_UPDATE_REFUSED, error->message);
 }
 
-void moult_update_begin(struct moult_update *update) {
-    if (update->source != NULL) {
-        fetch(update);
-        return;
-    }
-    if (update->record->previous.generation == 0) {
-        moult_update_end(update, MOULT_UPDATE_REFUSED, "There is no previous model to go back to.");
-        return;
-    }
-    memcpy(update->revision, update->record->previous.revision, sizeof update->revision);
-    if (update->note[0] == '\0')
-        snprintf(update->note, sizeof update->note, "Rolled back from generation %llu.",
-                 (unsigned long long)update->record->current.generation);
-    choose_generation(update);
-}
-
-/* A worker that is still warm has all of it ready. */
-static void choose_generation(struct moult_update *update) {
-    struct moult_generation *warm =
-        update->force ? NULL : moult_slot_find_warm(update->slot, update->revision);
-    if (warm != NULL) {
-        moult_generation_hold(warm);
-        warm->kept = true;
-        update->candidate = warm;
-        reserve(update);
-    } else if (update->source == NULL) {
-        verify(update);
-    } else {
-        moult_update_try_room(update);
-    }
-}
-
-/* Room, number, load. */
+/* Room, number. */
 
 void moult_update_try_room(struct moult_update *update) {
-    update->phase = MOULT_PHASE_ROOM;
-    update->progress = 0;
     /* Making it may have come back to here already. */
     if (moult_slot_make_room(update->slot) && update->phase == MOULT_PHASE_ROOM)
-        reserve(update);
+        moult_update_advance(update);
 }
 
 static void on_reserved(void *context, uint64_t id, const struct moult_error *error) {
@@ -162,17 +253,16 @@ static void on_reserved(void *context, uint64_t id, const struct moult_error *er
         return;
     if (error != NULL)
         moult_update_end(update, MOULT_UPDATE_REFUSED, error->message);
-    else if (update->candidate != NULL)
-        moult_update_persist(update);
     else
-        load(update);
+        moult_update_advance(update);
 }
 
 static void reserve(struct moult_update *update) {
-    update->phase = MOULT_PHASE_RESERVE;
     update->number = update->record->next_generation++;
     moult_keeper_save(update->updates->keeper, on_reserved, update->updates, update->id);
 }
+
+/* Load and check. */
 
 /* A candidate that does not fit would be killed, or, in a container, everything with it. */
 static int check_memory(const struct moult_update *update, struct moult_error *error) {
@@ -188,7 +278,6 @@ static int check_memory(const struct moult_update *update, struct moult_error *e
 
 static void load(struct moult_update *update) {
     struct moult_error error;
-    update->phase = MOULT_PHASE_LOAD;
     if (check_memory(update, &error) != 0) {
         moult_update_end(update, MOULT_UPDATE_REFUSED, error.message);
         return;
@@ -203,35 +292,109 @@ static void load(struct moult_update *update) {
         moult_generation_hold(update->candidate);
 }
 
+static void check(struct moult_update *update) {
+    if (update->candidate->ready)
+        moult_update_advance(update);
+}
+
+void moult_update_candidate_reports(struct moult_update *update) {
+    const struct moult_generation *candidate = update->candidate;
+    if (update->phase == MOULT_PHASE_LOAD &&
+        (candidate->ready || candidate->report.state == MOULT_WORKER_CHECKING))
+        moult_update_advance(update);
+    else if (update->phase == MOULT_PHASE_CHECK && candidate->ready)
+        moult_update_advance(update);
+}
+
+static void drop_candidate(struct moult_update *update) {
+    struct moult_generation *candidate = update->candidate;
+    update->candidate = NULL;
+    candidate->kept = false;
+    moult_generation_drop(candidate);
+}
+
 void moult_update_candidate_failed(struct moult_update *update, const char *reason) {
     if (update->phase == MOULT_PHASE_PERSIST)
         return;   /* on_persisted() will see that it is not ready. */
+    bool waited = update->phase == MOULT_PHASE_READY;
+    bool long_run = waited && moult_clock_ns() - update->phase_began_ns >= LONG_RUN_NS;
+    update->deaths = long_run ? 1 : update->deaths + 1;
+    if (waited && update->deaths < DEATHS_MAX) {
+        moult_log_warning("Update %llu of %s lost its worker, and loads again: %s",
+                          (unsigned long long)update->id, update->slot->name, reason);
+        drop_candidate(update);
+        go_on_behind(update, MOULT_PHASE_FETCH);
+        return;
+    }
     moult_state_refuse(update->record, update->revision);
     moult_update_end(update, MOULT_UPDATE_REFUSED, reason);
 }
 
-/* Persist and cut over. */
+void moult_update_warm_one_is_gone(struct moult_update *update) {
+    if (update->phase != MOULT_PHASE_READY)
+        return;   /* What saves just now will see it. */
+    drop_candidate(update);
+    go_on_behind(update, MOULT_PHASE_FETCH);
+}
+
+/* Ready, persist and cut over. */
+
+static void wait_for_a_person(struct moult_update *update) {
+    moult_log_info("Update %llu of %s is ready, and waits for a person: moult cutover.",
+                   (unsigned long long)update->id, update->slot->name);
+    moult_updates_kick(update->updates);
+}
+
+/* A rollback says that what served was wrong; what the source has newly says that it moved on. */
+static void settle_refusals(struct moult_update *update) {
+    struct moult_state_slot *record = update->record;
+    moult_state_forgive(record, update->revision);
+    if (!has_a_source(update))
+        moult_state_refuse(record, update->before.current.revision);
+    else if (strcmp(update->source, update->slot->source) == 0)
+        record->refused_count = 0;
+}
+
+static void remember(struct moult_update *update) {
+    struct moult_update_before *before = &update->before;
+    const struct moult_state_slot *record = update->record;
+    before->current = record->current;
+    before->previous = record->previous;
+    before->refused_count = record->refused_count;
+    memcpy(before->refused, record->refused, sizeof before->refused);
+}
+
+static void put_back(const struct moult_update *update) {
+    const struct moult_update_before *before = &update->before;
+    struct moult_state_slot *record = update->record;
+    record->current = before->current;
+    record->previous = before->previous;
+    record->refused_count = before->refused_count;
+    memcpy(record->refused, before->refused, sizeof record->refused);
+}
 
 static void on_persisted(void *context, uint64_t id, const struct moult_error *error) {
     struct moult_update *update = moult_updates_find_in_phase(context, id, MOULT_PHASE_PERSIST);
     MOULT_REQUIRE(update != NULL);
     moult_fault_point("state-after");
-    struct moult_state_slot *record = update->record;
     if (error == NULL && update->candidate->ready) {
         cut_over(update);
         return;
     }
-    record->current = update->current_before;
-    record->previous = update->previous_before;
-    moult_update_end(update, MOULT_UPDATE_REFUSED,
+    put_back(update);
+    moult_update_end(
+        update, MOULT_UPDATE_REFUSED,
         error != NULL ? error->message : "Its worker ended just before it would have served.");
 }
 
-void moult_update_persist(struct moult_update *update) {
+static void persist(struct moult_update *update) {
     struct moult_state_slot *record = update->record;
-    update->phase = MOULT_PHASE_PERSIST;
-    update->current_before = record->current;
-    update->previous_before = record->previous;
+    if (!update->candidate->ready) {   /* A warm one, which has just ended. */
+        drop_candidate(update);
+        go_on_behind(update, MOULT_PHASE_FETCH);
+        return;
+    }
+    remember(update);
     /* The same files once more leave the previous ones where they are. */
     if (strcmp(record->current.revision, update->revision) != 0)
         record->previous = record->current;
@@ -240,9 +403,7 @@ void moult_update_persist(struct moult_update *update) {
     memcpy(record->current.revision, update->revision, sizeof update->revision);
     memcpy(record->current.fingerprint, update->candidate->fingerprint,
            sizeof record->current.fingerprint);
-    moult_state_forgive(record, update->revision);
-    if (update->source == NULL)
-        moult_state_refuse(record, update->current_before.revision);
+    settle_refusals(update);
     moult_state_note(record, update->id, update->number, MOULT_UPDATE_LIVE, update->note,
                      record->current.since);
     moult_keeper_save(update->updates->keeper, on_persisted, update->updates, update->id);
@@ -256,60 +417,4 @@ static void cut_over(struct moult_update *update) {
     moult_fault_point("cutover-after");
     moult_updates_tell_serving(update->updates, update->slot);
     moult_update_end(update, MOULT_UPDATE_LIVE, update->note);
-}
-
-/* The end, of whichever kind. */
-
-static void note_end(struct moult_update *update, enum moult_update_status status,
-                     const char *reason) {
-    struct moult_state_event *event = moult_state_event_find(update->record, update->id);
-    uint64_t generation = status == MOULT_UPDATE_LIVE || status == MOULT_UPDATE_UNCHANGED
-                              ? update->number : 0;
-    if (event == NULL) {
-        moult_state_note(update->record, update->id, generation, status, reason,
-                         (uint64_t)time(NULL));
-    } else if (event->result != status) {
-        free(event->reason);
-        event->reason = moult_copy_string(reason);
-        event->result = status;
-        event->generation = generation;
-    }
-    if (status != MOULT_UPDATE_LIVE)
-        moult_keeper_save(update->updates->keeper, NULL, NULL, 0);
-    moult_log(status == MOULT_UPDATE_REFUSED ? MOULT_LOG_WARNING : MOULT_LOG_INFO,
-              "Update %llu of %s: %s, generation %llu.%s%s", (unsigned long long)update->id,
-              update->slot->name, moult_update_status_name(status),
-              (unsigned long long)update->number, reason[0] != '\0' ? " " : "", reason);
-}
-
-/* Whatever it still holds and does not serve. */
-static void let_go(struct moult_update *update, enum moult_update_status status) {
-    if (update->fetch != NULL)
-        moult_fetch_cancel(update->fetch);
-    if (update->candidate == NULL)
-        return;
-    if (update->candidate->kept)
-        update->candidate->kept = false;   /* It stays as warm as it was. */
-    else if (status != MOULT_UPDATE_LIVE && update->candidate->phase != MOULT_GENERATION_GONE)
-        moult_generation_retire(update->candidate);
-    moult_slots_wake_by(update->updates->slots, moult_clock_ns());
-    moult_generation_drop(update->candidate);
-}
-
-void moult_update_end(struct moult_update *update, enum moult_update_status status,
-                      const char *reason) {
-    struct moult_updates *updates = update->updates;
-    unsigned at = moult_updates_index(update->slot);
-    if (updates->running[at] == update) {
-        updates->running[at] = updates->next[at];
-        updates->next[at] = NULL;
-    }
-    update->status = status;
-    update->reason = moult_copy_string(reason);
-    update->next_ended = updates->ended;
-    updates->ended = update;
-    updates->sweep_wanted = true;
-    note_end(update, status, reason);
-    let_go(update, status);
-    moult_updates_kick(updates);
 }

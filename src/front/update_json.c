@@ -8,30 +8,45 @@ static double progress_of(const struct moult_update *update) {
     return update->candidate->report.load_progress;
 }
 
+/* Of one that has ended. */
 static json_t *event_json(const struct moult_state_event *event) {
-    return json_pack("{s:I, s:I, s:s, s:s, s:I}", "id", (json_int_t)event->id, "generation",
-                     (json_int_t)event->generation, "result",
-                     moult_update_status_name(event->result), "reason", event->reason, "at",
-                     (json_int_t)event->at);
+    json_t *json = json_pack("{s:I, s:I, s:s, s:s, s:s, s:I}", "id", (json_int_t)event->id,
+                             "generation", (json_int_t)event->generation, "result",
+                             moult_update_status_name(event->result), "reason", event->reason,
+                             "asked_by", moult_update_asker_name(event->asked_by), "at",
+                             (json_int_t)event->at);
+    if (event->revision[0] != '\0')
+        json_object_set_new(json, "revision", json_string(event->revision));
+    return json;
+}
+
+static json_t *update_json(const struct moult_update *update) {
+    if (update == NULL)
+        return json_null();
+    json_t *json = json_pack(
+        "{s:I, s:s, s:s, s:f, s:s}", "id", (json_int_t)update->id, "status",
+        moult_update_status_name(update->status), "phase", moult_update_phase_name(update->phase),
+        "progress", progress_of(update), "asked_by", moult_update_asker_name(update->asked_by));
+    if (update->number != 0)
+        json_object_set_new(json, "generation", json_integer((json_int_t)update->number));
+    if (update->revision[0] != '\0')
+        json_object_set_new(json, "revision", json_string(update->revision));
+    return json;
 }
 
 static json_t *slot_json(struct moult_updates *updates, struct moult_slot *slot) {
     const struct moult_state_slot *record =
         moult_state_find(moult_keeper_state(updates->keeper), slot->name);
     const struct moult_generation *current = moult_slot_current(slot);
-    const struct moult_update *update = updates->running[moult_updates_index(slot)];
+    const unsigned at = moult_updates_index(slot);
     json_t *history = json_array();
     for (unsigned i = 0; i < record->history_count; i++)
         json_array_append_new(history, event_json(&record->history[i]));
-    json_t *running = json_null();
-    if (update != NULL)
-        running =
-            json_pack("{s:I, s:s, s:f}", "id", (json_int_t)update->id, "phase",
-                      moult_update_phase_name(update->phase), "progress", progress_of(update));
-    return json_pack("{s:s, s:I, s:s, s:s, s:o, s:o}", "name", slot->name, "generation",
+    return json_pack("{s:s, s:I, s:s, s:s, s:o, s:o, s:o}", "name", slot->name, "generation",
                      (json_int_t)(current != NULL ? current->number : 0), "fingerprint",
                      current != NULL ? current->fingerprint : "", "source", slot->source, "update",
-                     running, "history", history);
+                     update_json(updates->running[at]), "next", update_json(updates->next[at]),
+                     "history", history);
 }
 
 json_t *moult_updates_json(struct moult_updates *updates) {
@@ -41,21 +56,28 @@ json_t *moult_updates_json(struct moult_updates *updates) {
     return json_pack("{s:o}", "slots", list);
 }
 
+/* Of one that has ended the result is its status. */
+static json_t *ended_json(const struct moult_slot *slot, const struct moult_state_event *event) {
+    json_t *json = event_json(event);
+    json_object_set_new(json, "slot", json_string(slot->name));
+    json_object_set(json, "status", json_object_get(json, "result"));
+    json_object_del(json, "result");
+    return json;
+}
+
 json_t *moult_updates_one_json(struct moult_updates *updates, uint64_t id) {
     const struct moult_update *update = moult_updates_find(updates, id);
-    if (update != NULL)
-        return json_pack("{s:I, s:s, s:s, s:s, s:f}", "id", (json_int_t)id, "slot",
-                         update->slot->name, "status", "running", "phase",
-                         moult_update_phase_name(update->phase), "progress", progress_of(update));
+    if (update != NULL) {
+        json_t *json = update_json(update);
+        json_object_set_new(json, "slot", json_string(update->slot->name));
+        return json;
+    }
     for (unsigned i = 0; i < updates->slots->count; i++) {
         struct moult_slot *slot = &updates->slots->slots[i];
         const struct moult_state_event *event = moult_state_event_find(
             moult_state_find(moult_keeper_state(updates->keeper), slot->name), id);
         if (event != NULL)
-            return json_pack("{s:I, s:s, s:s, s:I, s:s, s:I}", "id", (json_int_t)id, "slot",
-                             slot->name, "status", moult_update_status_name(event->result),
-                             "generation", (json_int_t)event->generation, "reason", event->reason,
-                             "at", (json_int_t)event->at);
+            return ended_json(slot, event);
     }
     return NULL;
 }

@@ -69,11 +69,30 @@ void moult_updates_on_differs(void *context, struct moult_generation *generation
     verification->generation = generation;
 }
 
+static void correct(struct moult_state_model *model, const struct moult_generation *generation) {
+    if (model->generation == generation->number)
+        memcpy(model->fingerprint, generation->report.fingerprint, sizeof model->fingerprint);
+}
+
+/* Wherever the state has it: while an update persists, it is the previous one already. */
+static void correct_fingerprint(struct moult_updates *updates,
+                                const struct moult_generation *generation) {
+    const struct moult_slot *slot = generation->slot;
+    struct moult_update *running = updates->running[moult_updates_index(slot)];
+    struct moult_state_slot *record =
+        moult_state_find(moult_keeper_state(updates->keeper), slot->name);
+    moult_log_warning("%s had another fingerprint, and has %.8s with this version of moult.",
+                      slot->name, generation->report.fingerprint);
+    correct(&record->current, generation);
+    correct(&record->previous, generation);
+    if (running != NULL)
+        correct(&running->before.current, generation);
+    moult_keeper_save(updates->keeper, NULL, NULL, 0);
+}
+
 static void judge_restored(struct moult_updates *updates, struct verification *verification) {
     struct moult_generation *generation = verification->generation;
     struct moult_slot *slot = generation->slot;
-    struct moult_state_slot *record =
-        moult_state_find(moult_keeper_state(updates->keeper), slot->name);
     if (slot->current != generation) {
         /* It has been replaced meanwhile. */
     } else if (verification->result != 0) {
@@ -81,37 +100,64 @@ static void judge_restored(struct moult_updates *updates, struct verification *v
         take_over(updates, slot, "the current model could not be restored.",
                   verification->error.message, updates->failed_event);
     } else {
-        moult_log_warning("%s had the fingerprint %.8s, and has %.8s with this version of moult.",
-                          slot->name, record->current.fingerprint, generation->report.fingerprint);
-        memcpy(record->current.fingerprint, generation->report.fingerprint,
-               sizeof record->current.fingerprint);
-        moult_keeper_save(updates->keeper, NULL, NULL, 0);
+        correct_fingerprint(updates, generation);
         moult_generation_accept(generation);
     }
     moult_generation_drop(generation);
 }
 
-/* A rollback that nobody ordered; it is recorded like any other. Where there is
- * nothing to go back to, the listener, if any, hears so at once. */
+static bool can_go_back(const struct moult_state_slot *record) {
+    return record->previous.generation != 0 &&
+           !moult_state_refused(record, record->previous.revision) &&
+           strcmp(record->previous.revision, record->current.revision) != 0;
+}
+
+/* Gives it its place beside what runs. What only reads its place yet does so further, as the next;
+ * what waits for a person gives up. What has got further is about to replace the current one
+ * itself: the take-over waits, in case it fails. */
+static void enqueue_take_over(struct moult_updates *updates, struct moult_update *update) {
+    unsigned at = moult_updates_index(update->slot);
+    const struct moult_update *running = updates->running[at];
+    if (running == NULL || running->phase == MOULT_PHASE_READY) {
+        moult_update_enqueue(updates, update);
+    } else if (running->phase > MOULT_PHASE_FETCH) {
+        updates->take_over[at] = update;
+    } else {
+        if (updates->next[at] != NULL)
+            moult_update_end(updates->running[at], MOULT_UPDATE_SUPERSEDED,
+                             "A newer update took its place.");
+        updates->next[at] = updates->running[at];
+        updates->running[at] = update;
+        moult_updates_kick(updates);
+    }
+}
+
+/* A rollback that nobody ordered; it is recorded like any other. Where there is nothing to go back
+ * to, the listener, if any, hears so at once, or, where an update is under way, what comes of
+ * that. */
 static void take_over(struct moult_updates *updates, struct moult_slot *slot, const char *why,
                       const char *reason, moult_update_listener listener) {
-    struct moult_state_slot *record =
-        moult_state_find(moult_keeper_state(updates->keeper), slot->name);
-    const struct moult_state_model *previous = &record->previous;
-    if (updates->stopping || updates->running[moult_updates_index(slot)] != NULL)
+    unsigned at = moult_updates_index(slot);
+    struct moult_update *running = updates->running[at];
+    if (updates->stopping || updates->take_over[at] != NULL)
         return;
-    if (previous->generation == 0 || moult_state_refused(record, previous->revision) ||
-        strcmp(previous->revision, record->current.revision) == 0) {
-        struct moult_update_result result = {
-            .slot = slot, .status = MOULT_UPDATE_REFUSED, .reason = reason};
-        if (listener != NULL)
-            listener(updates->context, &result);
+    if (running != NULL && running->source == NULL) {
+        moult_update_listen(running, listener, updates->context);
         return;
     }
-    struct moult_update *update = moult_update_make(updates, slot, NULL);
-    snprintf(update->note, sizeof update->note, "Rolled back: %s %.300s", why, reason);
-    moult_update_listen(update, listener, updates->context);
-    moult_update_enqueue(updates, update);
+    if (can_go_back(moult_state_find(moult_keeper_state(updates->keeper), slot->name))) {
+        struct moult_update *update =
+            moult_update_make(updates, slot, NULL, MOULT_ASKED_BY_TAKE_OVER);
+        snprintf(update->note, sizeof update->note, "Rolled back: %s %.300s", why, reason);
+        moult_update_listen(update, listener, updates->context);
+        enqueue_take_over(updates, update);
+    } else if (running != NULL) {
+        moult_update_listen(running, listener, updates->context);
+    } else if (listener != NULL) {
+        struct moult_update_result result = {
+            .slot = slot, .status = MOULT_UPDATE_REFUSED, .reason = reason};
+        listener(updates->context, &result);
+    }
 }
 
 void moult_updates_on_keeps_dying(void *context, struct moult_generation *generation,

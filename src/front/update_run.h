@@ -1,10 +1,10 @@
 /* What update.c and the other update*.c know of an update, and nobody else does.
  *
- * update.c is the state machine. Around it stand the orders that begin an update and end it early
- * (update_order.c), the places that callers may name (update_place.c), what is done without an
- * order, for a model that cannot be restored or keeps dying (update_restore.c), what is shown of
- * it all (update_json.c), the clearing away of revisions (update_sweep.c), and what runs them
- * (updates.c). */
+ * update.c is the state machine. Around it stand the orders that begin updates, join and supersede
+ * them (update_order.c), their ends and who hears of them (update_end.c), the places that callers
+ * may name (update_place.c), what is done without an order, for a model that cannot be restored or
+ * keeps dying (update_restore.c), what is shown of it all (update_json.c), the clearing away of
+ * revisions (update_sweep.c), and what runs them (updates.c). */
 #ifndef MOULT_FRONT_UPDATE_RUN_H
 #define MOULT_FRONT_UPDATE_RUN_H
 
@@ -16,21 +16,17 @@
 
 #define MOULT_UPDATE_NOTE_BYTES 512
 
-/* The table of update.c says what happens in each. */
-enum moult_update_phase {
-    MOULT_PHASE_QUEUED,
-    MOULT_PHASE_FETCH,
-    MOULT_PHASE_VERIFY,
-    MOULT_PHASE_ROOM,
-    MOULT_PHASE_RESERVE,
-    MOULT_PHASE_LOAD,
-    MOULT_PHASE_PERSIST
-};
-
 struct moult_update_waiting {
     moult_update_listener call;
     void *context;
     struct moult_update_waiting *next;
+};
+
+/* What is put back where the new state does not reach the disk. */
+struct moult_update_before {
+    struct moult_state_model current, previous;
+    char refused[MOULT_STATE_REFUSED_MAX][MOULT_SHA256_HEX];
+    unsigned refused_count;
 };
 
 struct moult_update {
@@ -38,20 +34,26 @@ struct moult_update {
     struct moult_slot *slot;
     struct moult_state_slot *record;
     uint64_t id;
+    enum moult_update_asker asked_by;
     enum moult_update_phase phase;
     double progress;                     /* Of the phase. */
+    uint64_t phase_began_ns;
+    double phase_seconds[MOULT_PHASES];  /* Of those that are over. */
     char *source;                        /* NULL: a rollback. */
-    bool force;
+    bool force, polled;
+    enum moult_cutover cutover;
     char note[MOULT_UPDATE_NOTE_BYTES];  /* The reason of a LIVE one: "", or why it rolls back. */
     struct moult_fetch *fetch;           /* While it fetches. */
+    bool fetched;                        /* `revision` is installed. */
     char revision[MOULT_SHA256_HEX];
     uint64_t bytes;
     uint64_t number;
     struct moult_generation *candidate;  /* Referenced. */
-    struct moult_state_model current_before, previous_before;
+    unsigned deaths;                     /* Of its worker, one soon after the other. */
+    struct moult_update_before before;   /* While it persists. */
     struct moult_update_waiting *listeners;
-    /* Once it has ended, until its listeners have been told. */
     enum moult_update_status status;
+    /* Once it has ended, until its listeners have been told. */
     char *reason;
     struct moult_update *next_ended;
 };
@@ -70,35 +72,57 @@ struct moult_updates {
     bool sweep_wanted;
     uv_timer_t kick;                     /* Tells listeners, begins what is queued. */
     struct moult_update *ended;
+    struct {
+        moult_update_observer call;
+        void *context;
+    } observers[MOULT_UPDATE_OBSERVERS_MAX];
+    unsigned observer_count;
     bool serving[MOULT_SLOTS_MAX];
     struct moult_update *running[MOULT_SLOTS_MAX], *next[MOULT_SLOTS_MAX];
+    /* A rollback for the case that the one that runs fails. */
+    struct moult_update *take_over[MOULT_SLOTS_MAX];
 };
 
 /* update.c */
-const char *moult_update_phase_name(enum moult_update_phase phase);
+/* Goes on to the next phase that is wanted. Whatever a phase has begun calls it when it is done,
+ * after having found the update with moult_updates_find_in_phase(). */
+void moult_update_advance(struct moult_update *update);
 void moult_update_begin(struct moult_update *update);
-/* It waits for room: perhaps there is some now. */
-void moult_update_try_room(struct moult_update *update);
-/* Its candidate is ready. */
-void moult_update_persist(struct moult_update *update);
-void moult_update_candidate_failed(struct moult_update *update, const char *reason);
+/* Its revision is installed: whether there is anything to do. */
+void moult_update_judge_fetched(struct moult_update *update);
 /* What verification of its revision has found: NULL, or what is wrong. */
 void moult_update_verified(struct moult_update *update, const struct moult_error *error);
-/* Listeners are told from the loop, for what they do may start the next update. */
-void moult_update_end(struct moult_update *update, enum moult_update_status status,
-                      const char *reason);
+/* It waits for room: perhaps there is some now. */
+void moult_update_try_room(struct moult_update *update);
+/* Its candidate has got further, or is ready. */
+void moult_update_candidate_reports(struct moult_update *update);
+void moult_update_candidate_failed(struct moult_update *update, const char *reason);
+void moult_update_warm_one_is_gone(struct moult_update *update);
 
 /* update_order.c */
 /* Takes `source` over; NULL for a rollback. */
 struct moult_update *moult_update_make(struct moult_updates *updates, struct moult_slot *slot,
-                                       char *source);
+                                       char *source, enum moult_update_asker asked_by);
 /* Puts a new update in its place: it runs, or comes next. */
 void moult_update_enqueue(struct moult_updates *updates, struct moult_update *update);
-void moult_update_listen(struct moult_update *update, moult_update_listener call, void *context);
+/* It has fetched: whether it goes on now. Not while another persists, which may be what it brings,
+ * too; and not where another has the same revision ready, which it joins then. One that waits for a
+ * person is superseded by what is newer. */
+bool moult_update_gets_its_turn(struct moult_update *update);
+bool moult_update_is_manual(const struct moult_update *update);
 /* False where it is too late for that. */
 bool moult_update_cancel(struct moult_update *update, const char *reason);
-/* Tells those of every update that has ended, and frees it. */
+
+/* update_end.c */
+void moult_update_end(struct moult_update *update, enum moult_update_status status,
+                      const char *reason);
+void moult_update_listen(struct moult_update *update, moult_update_listener call, void *context);
+/* Those of every update that has ended, or waits for a person; what has ended is freed. From the
+ * loop, for what they do may start the next update. */
 void moult_updates_tell_listeners(struct moult_updates *updates);
+/* `ended`: the reason; NULL where it has only gone on from `from`. */
+void moult_update_tell_observers(struct moult_update *update, enum moult_update_phase from,
+                                 double seconds, const char *ended);
 
 /* update_place.c */
 /* A malloc'ed path, or NULL: the place is not allowed. */
@@ -120,14 +144,12 @@ void moult_updates_try_sweep(struct moult_updates *updates);
 
 /* updates.c */
 unsigned moult_updates_index(const struct moult_slot *slot);
-/* The one of this id that runs, or NULL. */
-struct moult_update *moult_updates_find_running(struct moult_updates *updates, uint64_t id);
+/* One that runs or comes next; NULL: it has ended. */
+struct moult_update *moult_updates_find(struct moult_updates *updates, uint64_t id);
 /* The same, and only in that phase. */
 struct moult_update *moult_updates_find_in_phase(struct moult_updates *updates, uint64_t id,
                                                  enum moult_update_phase phase);
-/* One that runs or comes next. */
-struct moult_update *moult_updates_find(struct moult_updates *updates, uint64_t id);
-/* Anything is under way. */
+/* Something is under way, more than waiting for a person. */
 bool moult_updates_busy(const struct moult_updates *updates);
 /* From the loop, soon: listeners are told, what can begin begins, revisions are cleared away. */
 void moult_updates_kick(struct moult_updates *updates);

@@ -9,35 +9,52 @@ unsigned moult_updates_index(const struct moult_slot *slot) {
     return (unsigned)(slot - slot->slots->slots);
 }
 
-struct moult_update *moult_updates_find_running(struct moult_updates *updates, uint64_t id) {
-    for (unsigned i = 0; i < updates->slots->count; i++)
-        if (updates->running[i] != NULL && updates->running[i]->id == id)
-            return updates->running[i];
-    return NULL;
+static struct moult_update *if_it_is(struct moult_update *update, uint64_t id) {
+    return update != NULL && update->id == id ? update : NULL;
+}
+
+struct moult_update *moult_updates_find(struct moult_updates *updates, uint64_t id) {
+    struct moult_update *found = NULL;
+    for (unsigned i = 0; i < updates->slots->count && found == NULL; i++) {
+        found = if_it_is(updates->running[i], id);
+        found = found != NULL ? found : if_it_is(updates->next[i], id);
+    }
+    return found;
 }
 
 struct moult_update *moult_updates_find_in_phase(struct moult_updates *updates, uint64_t id,
                                                  enum moult_update_phase phase) {
-    struct moult_update *update = moult_updates_find_running(updates, id);
+    struct moult_update *update = moult_updates_find(updates, id);
     return update != NULL && update->phase == phase ? update : NULL;
 }
 
-struct moult_update *moult_updates_find(struct moult_updates *updates, uint64_t id) {
-    for (unsigned i = 0; i < updates->slots->count; i++)
-        if (updates->next[i] != NULL && updates->next[i]->id == id)
-            return updates->next[i];
-    return moult_updates_find_running(updates, id);
+struct moult_slot *moult_updates_slot_of(struct moult_updates *updates, uint64_t id) {
+    const struct moult_update *update = moult_updates_find(updates, id);
+    return update != NULL ? update->slot : NULL;
+}
+
+/* Does what it could not do when it was there. */
+static void move_on(struct moult_updates *updates, struct moult_update *update) {
+    if (update == NULL)
+        return;
+    if (update->phase == MOULT_PHASE_ROOM)
+        moult_update_try_room(update);
+    else if (update->phase == MOULT_PHASE_QUEUED && updates->sweep == NULL)
+        moult_update_begin(update);
+    else if (update->phase == MOULT_PHASE_FETCH && update->fetched)
+        moult_update_judge_fetched(update);
 }
 
 static void on_kick(uv_timer_t *timer) {
     struct moult_updates *updates = timer->data;
     moult_updates_tell_listeners(updates);
-    for (unsigned i = 0; i < updates->slots->count; i++)
-        if (updates->running[i] != NULL && updates->running[i]->phase == MOULT_PHASE_ROOM)
-            moult_update_try_room(updates->running[i]);
-    for (unsigned i = 0; i < updates->slots->count && updates->sweep == NULL; i++)
-        if (updates->running[i] != NULL && updates->running[i]->phase == MOULT_PHASE_QUEUED)
-            moult_update_begin(updates->running[i]);
+    for (unsigned i = 0; i < updates->slots->count; i++) {
+        move_on(updates, updates->running[i]);
+        const struct moult_update *running = updates->running[i];
+        /* What comes next reads its place while another waits for a person. */
+        if (running != NULL && running->phase == MOULT_PHASE_READY)
+            move_on(updates, updates->next[i]);
+    }
     moult_updates_try_sweep(updates);
 }
 
@@ -60,12 +77,17 @@ static void on_ready(void *context, struct moult_generation *generation) {
     struct moult_updates *updates = context;
     struct moult_slot *slot = generation->slot;
     struct moult_update *update = updates->running[moult_updates_index(slot)];
-    if (update != NULL && update->candidate == generation && update->phase == MOULT_PHASE_LOAD) {
-        moult_update_persist(update);
-        return;
-    }
-    if (slot->current == generation)
+    if (update != NULL && update->candidate == generation)
+        moult_update_candidate_reports(update);
+    else if (slot->current == generation)
         moult_updates_tell_serving(updates, slot);
+}
+
+static void on_reported(void *context, struct moult_generation *generation) {
+    struct moult_updates *updates = context;
+    struct moult_update *update = updates->running[moult_updates_index(generation->slot)];
+    if (update != NULL && update->candidate == generation)
+        moult_update_candidate_reports(update);
 }
 
 static void on_candidate_failed(void *context, struct moult_generation *generation,
@@ -82,6 +104,9 @@ static void on_gone(void *context, struct moult_slot *slot) {
     updates->sweep_wanted = true;
     if (update != NULL && update->phase == MOULT_PHASE_ROOM)
         moult_update_try_room(update);
+    else if (update != NULL && update->candidate != NULL &&
+             update->candidate->phase == MOULT_GENERATION_GONE)
+        moult_update_warm_one_is_gone(update);
     moult_updates_kick(updates);
 }
 
@@ -92,9 +117,13 @@ static void on_drained(void *context, struct moult_slot *slot) {
 }
 
 bool moult_updates_busy(const struct moult_updates *updates) {
-    for (unsigned i = 0; i < updates->slots->count; i++)
-        if (updates->running[i] != NULL)
+    for (unsigned i = 0; i < updates->slots->count; i++) {
+        const struct moult_update *running = updates->running[i];
+        if (running != NULL && running->phase != MOULT_PHASE_READY)
             return true;
+        if (updates->next[i] != NULL)
+            return true;
+    }
     return updates->fetches > 0 || updates->verifications > 0 || updates->ended != NULL;
 }
 
@@ -105,8 +134,14 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
                                          void (*serving)(void *context, struct moult_slot *slot),
                                          moult_update_listener failed, void *context) {
     static const struct moult_slots_events slots_events = {
-        on_ready, on_candidate_failed,      moult_updates_on_keeps_dying,
-        on_gone,  moult_updates_on_differs, on_drained};
+        .ready = on_ready,
+        .reported = on_reported,
+        .candidate_failed = on_candidate_failed,
+        .keeps_dying = moult_updates_on_keeps_dying,
+        .gone = on_gone,
+        .differs = moult_updates_on_differs,
+        .drained = on_drained,
+    };
     struct moult_updates *updates = moult_allocate(1, sizeof *updates);
     updates->loop = loop;
     updates->slots = slots;
@@ -128,10 +163,11 @@ int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
         moult_state_find(moult_keeper_state(updates->keeper), slot->name);
     MOULT_REQUIRE(record != NULL);
     if (record->current.generation == 0) {
-        struct moult_update_order order = {.slot = slot};
-        uint64_t id;
-        return moult_updates_start(updates, &order, updates->failed_event, updates->context, &id,
-                                   error);
+        struct moult_update *update = moult_update_make(
+            updates, slot, moult_copy_string(slot->source), MOULT_ASKED_BY_START);
+        moult_update_listen(update, updates->failed_event, updates->context);
+        moult_update_enqueue(updates, update);
+        return 0;
     }
     slot->current =
         moult_generation_open(slot, &record->current, MOULT_GENERATION_CURRENT, error);
@@ -141,6 +177,11 @@ int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
 bool moult_updates_stop(struct moult_updates *updates) {
     updates->stopping = true;
     for (unsigned i = 0; i < updates->slots->count; i++) {
+        if (updates->take_over[i] != NULL) {
+            moult_update_end(updates->take_over[i], MOULT_UPDATE_CANCELLED,
+                             "The server is shutting down.");
+            updates->take_over[i] = NULL;
+        }
         if (updates->next[i] != NULL)
             moult_update_cancel(updates->next[i], "The server is shutting down.");
         if (updates->running[i] != NULL)

@@ -261,9 +261,23 @@ void moult_updates_forget(struct moult_updates *updates, uint64_t id,
     fake.forgotten++;
 }
 
-bool moult_updates_cancel(struct moult_updates *updates, uint64_t id) {
+int moult_updates_cancel(struct moult_updates *updates, uint64_t id, struct moult_error *error) {
     (void)updates;
-    return id == 9;
+    return id == 9 ? 0 : moult_fail(error, MOULT_ERROR_MISSING, "There is no such update.");
+}
+
+int moult_updates_cut_over(struct moult_updates *updates, uint64_t id,
+                           moult_update_listener listener, void *context,
+                           struct moult_error *error) {
+    struct moult_update_order order = {.slot = (struct moult_slot *)&fake_slot};
+    return moult_updates_cancel(updates, id, error) != 0
+               ? -1
+               : moult_updates_start(updates, &order, listener, context, &id, error);
+}
+
+struct moult_slot *moult_updates_slot_of(struct moult_updates *updates, uint64_t id) {
+    (void)updates;
+    return id == 9 ? (struct moult_slot *)&fake_slot : NULL;
 }
 
 json_t *moult_updates_json(struct moult_updates *updates) {

@@ -1,0 +1,227 @@
+/* How an update ends, and who is told of it and of every step before: listeners, which have asked
+ * for one update, and observers, which hear of all. */
+#include "front/update_run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/machine.h"
+#include "base/memory.h"
+
+/* A poll is quiet until it has found news. Of several in a row that could not even
+ * fetch, the first is told, and the history keeps the last. */
+
+static bool found_no_news(const struct moult_update *update, enum moult_update_status status) {
+    return update->polled && update->phase <= MOULT_PHASE_FETCH && status != MOULT_UPDATE_REFUSED;
+}
+
+static bool could_not_fetch(const struct moult_update *update, enum moult_update_status status) {
+    return update->polled && update->phase <= MOULT_PHASE_FETCH && status == MOULT_UPDATE_REFUSED;
+}
+
+static struct moult_state_event *last_failed_poll(const struct moult_update *update) {
+    const struct moult_state_slot *record = update->record;
+    struct moult_state_event *last =
+        record->history_count > 0 ? &record->history[record->history_count - 1] : NULL;
+    bool failed = last != NULL && last->asked_by == MOULT_ASKED_BY_POLL &&
+                  last->result == MOULT_UPDATE_REFUSED && last->revision[0] == '\0';
+    return failed ? last : NULL;
+}
+
+/* Observers. */
+
+void moult_updates_observe(struct moult_updates *updates, moult_update_observer observer,
+                           void *context) {
+    MOULT_REQUIRE(updates->observer_count < MOULT_UPDATE_OBSERVERS_MAX);
+    updates->observers[updates->observer_count].call = observer;
+    updates->observers[updates->observer_count].context = context;
+    updates->observer_count++;
+}
+
+void moult_update_tell_observers(struct moult_update *update, enum moult_update_phase from,
+                                 double seconds, const char *ended) {
+    struct moult_updates *updates = update->updates;
+    if (ended == NULL && update->polled && update->phase <= MOULT_PHASE_FETCH)
+        return;
+    const struct moult_generation *candidate = update->candidate;
+    struct moult_update_event event = {
+        .id = update->id,
+        .slot = update->slot,
+        .asked_by = update->asked_by,
+        .rollback = update->source == NULL,
+        .source = update->source,
+        .from = from,
+        .to = update->phase,
+        .status = update->status,
+        .generation = update->number,
+        .revision = update->revision,
+        .fingerprint = candidate != NULL ? candidate->fingerprint : "",
+        .reason = ended != NULL ? ended : "",
+        .phase_seconds = seconds,
+    };
+    for (unsigned i = 0; i < updates->observer_count; i++)
+        updates->observers[i].call(updates->observers[i].context, &event);
+}
+
+/* The end, of whichever kind. */
+
+static void note(struct moult_update *update) {
+    struct moult_state_slot *record = update->record;
+    struct moult_state_event *event = moult_state_event_find(record, update->id);
+    bool ours = update->status == MOULT_UPDATE_LIVE || update->status == MOULT_UPDATE_UNCHANGED;
+    if (event == NULL && could_not_fetch(update, update->status))
+        event = last_failed_poll(update);
+    if (event == NULL) {
+        event = moult_state_note(record, update->id, 0, update->status, update->reason, 0);
+    } else if (strcmp(event->reason, update->reason) != 0) {
+        free(event->reason);
+        event->reason = moult_copy_string(update->reason);
+    }
+    event->id = update->id;
+    event->result = update->status;
+    event->generation = ours ? update->number : 0;
+    event->at = (uint64_t)time(NULL);
+    event->asked_by = update->asked_by;
+    memcpy(event->revision, update->revision, sizeof event->revision);
+    moult_keeper_save(update->updates->keeper, NULL, NULL, 0);
+}
+
+static void log_end(const struct moult_update *update) {
+    moult_log(update->status == MOULT_UPDATE_REFUSED ? MOULT_LOG_WARNING : MOULT_LOG_INFO,
+              "Update %llu of %s: %s, generation %llu.%s%s", (unsigned long long)update->id,
+              update->slot->name, moult_update_status_name(update->status),
+              (unsigned long long)update->number, update->reason[0] != '\0' ? " " : "",
+              update->reason);
+}
+
+static void tell_of_end(struct moult_update *update) {
+    if (found_no_news(update, update->status))
+        return;
+    bool again = could_not_fetch(update, update->status) && last_failed_poll(update) != NULL;
+    double seconds = (double)(moult_clock_ns() - update->phase_began_ns) / 1e9;
+    update->phase_seconds[update->phase] += seconds;
+    note(update);
+    if (again)
+        return;
+    log_end(update);
+    moult_update_tell_observers(update, update->phase, seconds, update->reason);
+}
+
+/* Whatever it still holds and does not serve. */
+static void let_go(struct moult_update *update) {
+    if (update->fetch != NULL)
+        moult_fetch_cancel(update->fetch);
+    if (update->candidate == NULL)
+        return;
+    if (update->candidate->kept)
+        update->candidate->kept = false;   /* It stays as warm as it was. */
+    else if (update->status != MOULT_UPDATE_LIVE &&
+             update->candidate->phase != MOULT_GENERATION_GONE)
+        moult_generation_retire(update->candidate);
+    moult_slots_wake_by(update->updates->slots, moult_clock_ns());
+    moult_generation_drop(update->candidate);
+    update->candidate = NULL;
+}
+
+/* Whatever stands behind it moves up. */
+static void leave_place(struct moult_update *update, enum moult_update_status status) {
+    struct moult_updates *updates = update->updates;
+    unsigned at = moult_updates_index(update->slot);
+    struct moult_update *take_over = updates->take_over[at];
+    if (updates->next[at] == update)
+        updates->next[at] = NULL;
+    if (updates->running[at] != update)
+        return;
+    updates->take_over[at] = NULL;
+    if (take_over != NULL && status != MOULT_UPDATE_LIVE) {
+        updates->running[at] = take_over;
+        return;
+    }
+    updates->running[at] = updates->next[at];
+    updates->next[at] = NULL;
+    if (take_over != NULL)
+        moult_update_end(take_over, MOULT_UPDATE_SUPERSEDED,
+                         "The update that ran then has gone live.");
+}
+
+void moult_update_end(struct moult_update *update, enum moult_update_status status,
+                      const char *reason) {
+    struct moult_updates *updates = update->updates;
+    leave_place(update, status);
+    update->status = status;
+    update->reason = moult_copy_string(reason);
+    update->next_ended = updates->ended;
+    updates->ended = update;
+    updates->sweep_wanted = true;
+    tell_of_end(update);
+    let_go(update);
+    moult_updates_kick(updates);
+}
+
+/* Listeners. */
+
+void moult_update_listen(struct moult_update *update, moult_update_listener call, void *context) {
+    if (call == NULL)
+        return;
+    struct moult_update_waiting *listener = moult_allocate(1, sizeof *listener);
+    *listener = (struct moult_update_waiting){call, context, update->listeners};
+    update->listeners = listener;
+}
+
+static void tell(struct moult_update *update, enum moult_update_status status,
+                 const char *reason) {
+    bool ours = status == MOULT_UPDATE_LIVE || status == MOULT_UPDATE_UNCHANGED ||
+                status == MOULT_UPDATE_READY;
+    struct moult_update_result result = {.id = update->id,
+                                         .slot = update->slot,
+                                         .status = status,
+                                         .generation = ours ? update->number : 0,
+                                         .reason = reason};
+    struct moult_update_waiting *listener;
+    while ((listener = update->listeners) != NULL) {
+        update->listeners = listener->next;
+        listener->call(listener->context, &result);
+        free(listener);
+    }
+}
+
+static void tell_of_ends(struct moult_updates *updates) {
+    struct moult_update *update;
+    while ((update = updates->ended) != NULL) {
+        tell(update, update->status, update->reason);
+        /* What they did may have ended others. */
+        struct moult_update **at = &updates->ended;
+        while (*at != update)
+            at = &(*at)->next_ended;
+        *at = update->next_ended;
+        free(update->source);
+        free(update->reason);
+        free(update);
+    }
+}
+
+void moult_updates_tell_listeners(struct moult_updates *updates) {
+    tell_of_ends(updates);
+    for (unsigned i = 0; i < updates->slots->count; i++)
+        if (updates->running[i] != NULL && updates->running[i]->phase == MOULT_PHASE_READY)
+            tell(updates->running[i], MOULT_UPDATE_READY, "");
+}
+
+void moult_updates_forget(struct moult_updates *updates, uint64_t id,
+                          moult_update_listener listener, void *context) {
+    struct moult_update *update = moult_updates_find(updates, id);
+    for (struct moult_update *ended = updates->ended; ended != NULL; ended = ended->next_ended)
+        if (ended->id == id)
+            update = ended;
+    if (update == NULL)
+        return;
+    for (struct moult_update_waiting **at = &update->listeners; *at != NULL; at = &(*at)->next)
+        if ((*at)->call == listener && (*at)->context == context) {
+            struct moult_update_waiting *gone = *at;
+            *at = gone->next;
+            free(gone);
+            return;
+        }
+}
