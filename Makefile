@@ -106,7 +106,14 @@ endef
 $(foreach f,kernels golden,$(eval $(call program_rules,$(f))))
 
 # The client of the server tests.
-$(BUILD)/tests/tools/load: $(BUILD)/tests/tools/load.o $(BUILD)/tests/tools/answer.o
+$(BUILD)/tests/tools/load: $(patsubst %,$(BUILD)/tests/tools/%.o,load answer request)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# The open-loop client of bench/update.
+$(BUILD)/bench/load.o: CPPFLAGS += -Itests/tools
+$(BUILD)/bench/load: $(patsubst %,$(BUILD)/%.o,bench/load bench/latency tests/tools/answer \
+    tests/tools/request)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -115,7 +122,8 @@ $(BUILD)/tests/tools/tokenize: $(BUILD)/tests/tools/tokenize.o $(call archive,to
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-TEST_PROGRAMS := $(TEST_PROGRAMS_kernels) $(TEST_PROGRAMS_golden) $(BUILD)/tests/tools/load
+TEST_PROGRAMS := $(TEST_PROGRAMS_kernels) $(TEST_PROGRAMS_golden) $(BUILD)/tests/tools/load \
+                 $(BUILD)/bench/load
 .PHONY: test-programs
 test-programs: $(TEST_PROGRAMS)
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct scanner {
     const char *at, *end;
@@ -334,6 +335,47 @@ static void read_openai(struct check *check, struct scanner *scanner) {
     skip_space(scanner);
     if (!scanner->bad && !has_model)
         blame(check, VERDICT_WRONG, "an answer that names no model");
+}
+
+/* ---- The head ---- */
+
+static const char *header_value(const char *line, const char *name) {
+    size_t size = strlen(name);
+
+    if (strncasecmp(line, name, size) != 0 || line[size] != ':')
+        return NULL;
+    line += size + 1;
+    return line + strspn(line, " \t");
+}
+
+int answer_head_read(struct answer_head *head, const char *bytes, size_t size) {
+    const char *end = size ? strstr(bytes, "\r\n\r\n") : NULL;
+    const char *value;
+
+    memset(head, 0, sizeof(*head));
+    if (!end)
+        return size > 65536 ? -1 : 0;
+    if (sscanf(bytes, "HTTP/1.1 %3u", &head->status) != 1 || head->status > 599)
+        return -1;
+    head->head_size = (size_t)(end + 4 - bytes);
+    for (const char *line = strchr(bytes, '\n'); line && line < end; line = strchr(line, '\n')) {
+        line++;
+        if ((value = header_value(line, "content-length"))) {
+            head->has_length = true;
+            head->body_size = strtoull(value, NULL, 10);
+        } else if ((value = header_value(line, "x-moult-generation"))) {
+            head->generation = strtoull(value, NULL, 10);
+        } else if ((value = header_value(line, "x-moult-fingerprint"))) {
+            snprintf(head->fingerprint, sizeof(head->fingerprint), "%.16s", value);
+        } else if ((value = header_value(line, "connection"))) {
+            head->closes = strncasecmp(value, "close", 5) == 0;
+        } else if ((value = header_value(line, "retry-after"))) {
+            head->has_retry_after = strtoul(value, NULL, 10) >= 1;
+        }
+    }
+    if (!head->has_length)
+        return -1;
+    return size >= head->head_size + head->body_size;
 }
 
 /* ---- Expectations ---- */

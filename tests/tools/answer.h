@@ -1,6 +1,6 @@
 /* What an answer should be, and whether it is that: the vectors that each model
  * gives for each text, read from .npy files, and two dialects' bodies compared
- * with them bit by bit. */
+ * with them bit by bit; and the head of an answer. */
 #ifndef TESTS_TOOLS_ANSWER_H
 #define TESTS_TOOLS_ANSWER_H
 
@@ -39,5 +39,17 @@ struct question {
 enum verdict answer_check(const struct expectation *expectations, unsigned expectation_count,
                           const struct question *question, const char *fingerprint,
                           const char *body, size_t size, char *why, size_t why_size);
+
+struct answer_head {
+    unsigned status;
+    size_t head_size, body_size;
+    uint64_t generation;         /* 0: none is named. */
+    char fingerprint[FINGERPRINT_HEAD + 1];
+    bool closes, has_length, has_retry_after;
+};
+
+/* Reads the start of an answer; `bytes` end in a NUL. 1: all of the answer is
+ * there; 0: more bytes are needed; -1: it is not HTTP, or has no length. */
+int answer_head_read(struct answer_head *head, const char *bytes, size_t size);
 
 #endif

@@ -16,7 +16,7 @@
  * The end of standard input means stop, unless --seconds or --requests end it.
  *
  * One thread and epoll: the server that is watched shares the CPUs with this. */
-#include "answer.h"
+#include "request.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,7 +29,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -46,17 +45,10 @@ struct connection {
     struct question question;
     uint32_t *texts;             /* The question's. */
     uint64_t generation_least;   /* No older one may answer this request. */
-    char *out, *in;
-    size_t out_size, out_sent, out_capacity, in_size, in_capacity;
+    struct bytes out;
+    char *in;
+    size_t out_sent, in_size, in_capacity;
     bool told_to_close;          /* The last answer said Connection: close. */
-};
-
-struct answer_head {
-    unsigned status;
-    size_t head_size, body_size;
-    uint64_t generation;
-    char fingerprint[FINGERPRINT_HEAD + 1];
-    bool closes, has_length, has_retry_after;
 };
 
 struct sample {
@@ -67,7 +59,8 @@ struct sample {
 
 static struct {
     struct sockaddr_in address;
-    const char *host, *model_name, *key, *samples_file;
+    struct request_form form;
+    const char *samples_file;
     unsigned connections, texts_max, statuses[STATUSES_MAX], status_count;
     double seconds, rate, timeout_s, backoff_s;
     uint64_t requests, seed;
@@ -86,8 +79,7 @@ static struct {
 
 static struct expectation expectations[EXPECTATIONS_MAX];
 static unsigned expectation_count;
-static char **texts;             /* Escaped for JSON. */
-static size_t text_count;
+static struct texts texts;
 static struct sample *samples;
 static size_t sample_count, sample_capacity;
 static char phase_names[PHASES_MAX][32] = {"start"};
@@ -99,7 +91,6 @@ static bool stopping;
 static int epoll_fd;
 
 static void read_options(int argc, char **argv);
-static void read_texts(const char *file_name);
 static void run(struct connection *connections);
 static void obey(void);
 static void begin_request(struct connection *connection);
@@ -250,25 +241,6 @@ static uint64_t draw(uint64_t below) {
     return options.seed % below;
 }
 
-static void append(char **bytes, size_t *size, size_t *capacity, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void append(char **bytes, size_t *size, size_t *capacity, const char *format, ...) {
-    va_list arguments;
-    int n;
-
-    for (;;) {
-        va_start(arguments, format);
-        n = vsnprintf(*bytes ? *bytes + *size : NULL, *capacity - *size, format, arguments);
-        va_end(arguments);
-        if ((size_t)n < *capacity - *size)
-            break;
-        *capacity = *capacity * 2 + (size_t)n + 1024;
-        *bytes = realloc(*bytes, *capacity);
-    }
-    *size += (size_t)n;
-}
-
 /* Half of the requests have one text. */
 static void draw_question(struct connection *connection) {
     struct question *question = &connection->question;
@@ -279,39 +251,7 @@ static void draw_question(struct connection *connection) {
     question->count = draw(2) ? 1 : 1 + (unsigned)draw(options.texts_max);
     question->texts = connection->texts;
     for (unsigned i = 0; i < question->count; i++)
-        connection->texts[i] = (uint32_t)draw(text_count);
-}
-
-static void write_request(struct connection *connection) {
-    static char *body;
-    static size_t capacity;
-    const struct question *question = &connection->question;
-    size_t size = 0;
-    bool embed = question->dialect == DIALECT_EMBED;
-    bool list = question->count > 1 || draw(2);
-
-    append(&body, &size, &capacity, embed ? "{\"inputs\":%s" : "{\"input\":%s", list ? "[" : "");
-    for (unsigned i = 0; i < question->count; i++)
-        append(&body, &size, &capacity, "%s\"%s\"", i ? "," : "", texts[question->texts[i]]);
-    append(&body, &size, &capacity, list ? "]" : "");
-    if (!embed)
-        append(&body, &size, &capacity, ",\"model\":\"%s\",\"encoding_format\":\"%s\"",
-               options.model_name ? options.model_name : "text-embedding-3-small",
-               question->dialect == DIALECT_OPENAI_BASE64 ? "base64" : "float");
-    append(&body, &size, &capacity, "}");
-
-    connection->out_size = connection->out_sent = connection->in_size = 0;
-    append(&connection->out, &connection->out_size, &connection->out_capacity,
-           "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n",
-           embed ? "/embed" : "/v1/embeddings", options.host);
-    if (embed && options.model_name)
-        append(&connection->out, &connection->out_size, &connection->out_capacity,
-               "x-moult-model: %s\r\n", options.model_name);
-    if (options.key)
-        append(&connection->out, &connection->out_size, &connection->out_capacity,
-               "Authorization: Bearer %s\r\n", options.key);
-    append(&connection->out, &connection->out_size, &connection->out_capacity,
-           "Content-Length: %zu\r\n\r\n%s", size, body);
+        connection->texts[i] = (uint32_t)draw(texts.count);
 }
 
 static void watch(struct connection *connection, uint32_t what, int operation) {
@@ -356,12 +296,13 @@ static void fail_to_connect(struct connection *connection, int error) {
 
 /* An exact name is answered by one model, whatever came after it. */
 static bool pinned(void) {
-    return options.model_name && strchr(options.model_name, '@');
+    return options.form.model_name && strchr(options.form.model_name, '@');
 }
 
 static void begin_request(struct connection *connection) {
     draw_question(connection);
-    write_request(connection);
+    request_write(&connection->out, &options.form, &texts, &connection->question, draw(2));
+    connection->out_sent = connection->in_size = 0;
     counts.begun++;
     connection->began = now();
     connection->generation_least =
@@ -404,46 +345,6 @@ static void fail(struct connection *connection, const char *format, ...) {
 
 /* ---- An answer ---- */
 
-static const char *header_value(const char *line, const char *name) {
-    size_t size = strlen(name);
-
-    if (strncasecmp(line, name, size) != 0 || line[size] != ':')
-        return NULL;
-    line += size + 1;
-    return line + strspn(line, " \t");
-}
-
-/* 1: complete; 0: more bytes are needed; -1: not HTTP. */
-static int read_head(struct connection *connection, struct answer_head *head) {
-    char *end = connection->in_size ? strstr(connection->in, "\r\n\r\n") : NULL;
-    const char *value;
-
-    memset(head, 0, sizeof(*head));
-    if (!end)
-        return connection->in_size > 65536 ? -1 : 0;
-    if (sscanf(connection->in, "HTTP/1.1 %3u", &head->status) != 1 || head->status > 599)
-        return -1;
-    head->head_size = (size_t)(end + 4 - connection->in);
-    for (char *line = strchr(connection->in, '\n'); line && line < end; line = strchr(line, '\n')) {
-        line++;
-        if ((value = header_value(line, "content-length"))) {
-            head->has_length = true;
-            head->body_size = strtoull(value, NULL, 10);
-        } else if ((value = header_value(line, "x-moult-generation"))) {
-            head->generation = strtoull(value, NULL, 10);
-        } else if ((value = header_value(line, "x-moult-fingerprint"))) {
-            snprintf(head->fingerprint, sizeof(head->fingerprint), "%.16s", value);
-        } else if ((value = header_value(line, "connection"))) {
-            head->closes = strncasecmp(value, "close", 5) == 0;
-        } else if ((value = header_value(line, "retry-after"))) {
-            head->has_retry_after = strtoul(value, NULL, 10) >= 1;
-        }
-    }
-    if (!head->has_length)
-        return -1;
-    return connection->in_size >= head->head_size + head->body_size;
-}
-
 static void progress_reading(struct connection *connection) {
     struct answer_head head;
     ssize_t n;
@@ -465,7 +366,7 @@ static void progress_reading(struct connection *connection) {
             return;
         connection->in_size += (size_t)n;
         connection->in[connection->in_size] = 0;
-        complete = read_head(connection, &head);
+        complete = answer_head_read(&head, connection->in, connection->in_size);
         if (complete < 0) {
             fail(connection, "not an HTTP answer with a length: %.80s", connection->in);
             return;
@@ -491,14 +392,14 @@ static void progress(struct connection *connection) {
         connection->state = STATE_SENDING;
     }
     if (connection->state == STATE_SENDING) {
-        n = send(connection->fd, connection->out + connection->out_sent,
-                 connection->out_size - connection->out_sent, MSG_NOSIGNAL);
+        n = send(connection->fd, connection->out.at + connection->out_sent,
+                 connection->out.size - connection->out_sent, MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN) {
             fail(connection, "send: %s", strerror(errno));
             return;
         }
         connection->out_sent += n > 0 ? (size_t)n : 0;
-        if (connection->out_sent < connection->out_size) {
+        if (connection->out_sent < connection->out.size) {
             watch(connection, EPOLLOUT, EPOLL_CTL_MOD);
             return;
         }
@@ -694,42 +595,6 @@ static void write_samples(void) {
 
 /* ---- Options ---- */
 
-static char *escape(const char *text, size_t size) {
-    char *out = malloc(size * 6 + 1), *to = out;
-
-    for (size_t i = 0; i < size; i++) {
-        if ((unsigned char)text[i] < 0x20) {
-            to += snprintf(to, 7, "\\u%04x", (unsigned)text[i]);
-            continue;
-        }
-        if (text[i] == '"' || text[i] == '\\')
-            *to++ = '\\';
-        *to++ = text[i];
-    }
-    *to = 0;
-    return out;
-}
-
-static void read_texts(const char *file_name) {
-    FILE *file = fopen(file_name, "r");
-    char *line = NULL;
-    size_t capacity = 0, room = 0;
-    ssize_t n;
-
-    if (!file) {
-        perror(file_name);
-        exit(2);
-    }
-    while ((n = getline(&line, &capacity, file)) > 0) {
-        n -= line[n - 1] == '\n';
-        if (text_count == room)
-            texts = realloc(texts, (room = room * 2 + 256) * sizeof(*texts));
-        texts[text_count++] = escape(line, (size_t)n);
-    }
-    free(line);
-    fclose(file);
-}
-
 static _Noreturn void usage(void) {
     fprintf(stderr,
             "load --port PORT --texts FILE --expect FINGERPRINT=FILE.npy [--expect …]\n"
@@ -748,12 +613,12 @@ static void read_dialects(const char *names) {
 }
 
 static void check_options(void) {
-    if (!options.address.sin_port || !text_count || !expectation_count || !options.connections
+    if (!options.address.sin_port || !texts.count || !expectation_count || !options.connections
         || !options.texts_max || options.texts_max > TEXTS_PER_REQUEST_MAX || !options.seed)
         usage();
     for (unsigned i = 0; i < expectation_count; i++)
-        if (expectations[i].rows != text_count) {
-            fprintf(stderr, "load: %zu texts, but %zu vectors of %s.\n", text_count,
+        if (expectations[i].rows != texts.count) {
+            fprintf(stderr, "load: %zu texts, but %zu vectors of %s.\n", texts.count,
                     expectations[i].rows, expectations[i].fingerprint);
             exit(2);
         }
@@ -768,13 +633,13 @@ static void read_options(int argc, char **argv) {
         {"backoff", 1, 0, 'b'},
         {"until-refused", 0, 0, 'u'}, {"samples", 1, 0, 'l'}, {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
 
-    options.host = "127.0.0.1";
+    options.form.host = "127.0.0.1";
     options.address.sin_family = AF_INET;
     options.address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1; ) {
         switch (c) {
         case 'p': options.address.sin_port = htons((uint16_t)strtoul(optarg, NULL, 10)); break;
-        case 't': read_texts(optarg); break;
+        case 't': texts_read(&texts, optarg); break;
         case 'e':
             if (expectation_count == EXPECTATIONS_MAX)
                 usage();
@@ -786,8 +651,8 @@ static void read_options(int argc, char **argv) {
         case 'n': options.requests = strtoull(optarg, NULL, 10); break;
         case 'r': options.rate = strtod(optarg, NULL); break;
         case 'd': read_dialects(optarg); break;
-        case 'm': options.model_name = optarg; break;
-        case 'k': options.key = optarg; break;
+        case 'm': options.form.model_name = optarg; break;
+        case 'k': options.form.key = optarg; break;
         case 'a':
             if (options.status_count == STATUSES_MAX)
                 usage();

@@ -100,7 +100,7 @@ def tokenizer_json(vocabulary):
                   "vocab": {word: i for i, word in enumerate(vocabulary)}}}
 
 
-def tiny_tensors(seed, width, layers, inner, positions):
+def tiny_tensors(seed, width, layers, inner, positions, words):
     draw = random.Random(seed)
     pool = [draw.gauss(0, 0.1) for _ in range(8191)]
     tensors = {}
@@ -120,7 +120,7 @@ def tiny_tensors(seed, width, layers, inner, positions):
         add(name + ".weight", out, into)
         add(name + ".bias", out)
 
-    add("embeddings.word_embeddings.weight", len(VOCABULARY), width)
+    add("embeddings.word_embeddings.weight", words, width)
     add("embeddings.position_embeddings.weight", positions, width)
     add("embeddings.token_type_embeddings.weight", 2, width)
     norm("embeddings.LayerNorm")
@@ -136,16 +136,17 @@ def tiny_tensors(seed, width, layers, inner, positions):
     return tensors
 
 
-def make_tiny(folder, seed=1, width=32, layers=2, heads=4, inner=64, positions=64):
+def make_tiny(folder, seed=1, width=32, layers=2, heads=4, inner=64, positions=64, words=0):
     """A whole model of some hundred kilobytes. Another seed is another model of the same shape."""
     folder = pathlib.Path(folder)
+    vocabulary = VOCABULARY + [f"[unused{i}]" for i in range(words - len(VOCABULARY))]
     write_json(folder / "config.json", {
         "architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu",
         "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads,
-        "num_hidden_layers": layers, "vocab_size": len(VOCABULARY), "type_vocab_size": 2,
+        "num_hidden_layers": layers, "vocab_size": len(vocabulary), "type_vocab_size": 2,
         "max_position_embeddings": positions, "layer_norm_eps": 1e-12, "pad_token_id": 0,
         "position_embedding_type": "absolute"})
-    write_json(folder / "tokenizer.json", tokenizer_json(VOCABULARY))
+    write_json(folder / "tokenizer.json", tokenizer_json(vocabulary))
     write_json(folder / "tokenizer_config.json", {"do_lower_case": True,
                                                   "tokenizer_class": "BertTokenizer"})
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": positions,
@@ -160,13 +161,20 @@ def make_tiny(folder, seed=1, width=32, layers=2, heads=4, inner=64, positions=6
         "word_embedding_dimension": width, "pooling_mode_cls_token": False,
         "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False,
         "pooling_mode_mean_sqrt_len_tokens": False})
-    write_tensors(folder / "model.safetensors", tiny_tensors(seed, width, layers, inner, positions))
+    write_tensors(folder / "model.safetensors",
+                  tiny_tensors(seed, width, layers, inner, positions, len(vocabulary)))
     return folder
 
 
 def make_large(folder, seed=1):
     """The same with 113 MB of weights."""
     return make_tiny(folder, seed, width=768, layers=4, heads=12, inner=3072)
+
+
+def make_base(folder, seed=1):
+    """The same in the size of all-mpnet-base-v2: 12 layers of 768, 30,527 words, 438 MB."""
+    return make_tiny(folder, seed, width=768, layers=12, heads=12, inner=3072, positions=514,
+                     words=30527)
 
 
 def copy(source, folder):
