@@ -54,6 +54,11 @@
 #define MOULT_STRAGGLER_SECONDS 30
 #define MOULT_THREADS_MAX 256
 
+/* Reports of what an update changes. */
+#define MOULT_ASKED_TEXTS_MAX 1000                 /* --report; the work grows with its square. */
+#define MOULT_ASKED_TEXT_BYTES_MAX (8 * MOULT_KIB) /* Longer ones are not remembered. */
+#define MOULT_ASKED_BYTES_MAX MOULT_MIB            /* Of all that are, in one slot. */
+
 /* Web hooks. */
 #define MOULT_HOOKS_MAX 8
 #define MOULT_HOOK_MESSAGES_MAX 256                /* Waiting for one receiver. */

@@ -15,13 +15,14 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/places.h"
+#include "front/hook.h"
 #include "front/server.h"
 #include "front/state.h"
 
 struct arguments {
     struct moult_serve_options serve;
-    const char *api_key_file, *overlong;
-    struct moult_text_list allowed_hosts, allowed_sources, cors_origins;
+    const char *api_key_file, *overlong, *hook_secret_file;
+    struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
     char *api_key;
     char **real_sources;   /* [allowed_sources.count] */
 };
@@ -43,6 +44,7 @@ static void release(struct arguments *arguments) {
     moult_text_list_release(&arguments->allowed_hosts);
     moult_text_list_release(&arguments->allowed_sources);
     moult_text_list_release(&arguments->cors_origins);
+    moult_text_list_release(&arguments->hook_urls);
 }
 
 static enum moult_parsed parse(struct arguments *arguments, int argc, char **argv,
@@ -75,6 +77,11 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          &arguments->allowed_sources, 0, 0},
         {"--cors-origin", "ORIGIN", NULL, "a web page that may ask; repeatable", MOULT_OPTION_LIST,
          &arguments->cors_origins, 0, 0},
+        {"--hook-url", "URL", NULL, "who is told by POST how updates go; repeatable",
+         MOULT_OPTION_LIST, &arguments->hook_urls, 0, 0},
+        {"--hook-secret-file", "FILE", NULL,
+         "secrets that this is signed with, one a line: base64, as\n`openssl rand -base64 32` "
+         "makes one", MOULT_OPTION_TEXT, &arguments->hook_secret_file, 0, 0},
     };
     const struct moult_command_line line = {
         .usage = "moult serve [OPTION …] [MODEL …]",
@@ -147,6 +154,36 @@ static int allow_sources(struct arguments *arguments, struct moult_error *error)
     return 0;
 }
 
+#define SECRET_FILE_BYTES_MAX (16 * MOULT_KIB)
+
+static int read_secrets(const char *file, struct moult_signing_keys *keys,
+                        struct moult_error *error) {
+    char *bytes;
+    size_t size;
+    if (moult_file_read(AT_FDCWD, file, SECRET_FILE_BYTES_MAX, &bytes, &size, error) != 0)
+        return -1;
+    int result = moult_signing_keys_read(bytes, size, keys, error);
+    explicit_bzero(bytes, size);
+    free(bytes);
+    return result == 0 ? 0 : moult_fail_within(error, "--hook-secret-file %s", file);
+}
+
+static int complete_hooks(struct arguments *arguments, struct moult_error *error) {
+    struct moult_serve_options *serve = &arguments->serve;
+    const struct moult_text_list *urls = &arguments->hook_urls;
+    if (urls->count > MOULT_HOOKS_MAX)
+        return moult_fail(error, MOULT_ERROR_INVALID, "There may be %d --hook-url at most.",
+                          MOULT_HOOKS_MAX);
+    for (unsigned i = 0; i < urls->count; i++)
+        if (moult_hook_url_check(urls->items[i], error) != 0)
+            return moult_fail_within(error, "--hook-url");
+    serve->hook_urls = urls->items;
+    serve->hook_count = urls->count;
+    if (arguments->hook_secret_file == NULL)
+        return 0;
+    return read_secrets(arguments->hook_secret_file, &serve->hook_keys, error);
+}
+
 static int complete(struct arguments *arguments, char **models, unsigned model_count,
                     struct moult_error *error) {
     struct moult_serve_options *serve = &arguments->serve;
@@ -165,5 +202,5 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
     serve->allowed_host_count = arguments->allowed_hosts.count;
     serve->cors_origins = arguments->cors_origins.items;
     serve->cors_origin_count = arguments->cors_origins.count;
-    return allow_sources(arguments, error);
+    return complete_hooks(arguments, error) != 0 ? -1 : allow_sources(arguments, error);
 }

@@ -135,6 +135,83 @@ static void write_generations(struct moult_buffer *out, const struct moult_serve
     for_slots(out, server, write_restarts);
 }
 
+/* Updates and hooks. */
+
+static void write_updates_of(struct moult_buffer *out, const struct moult_server *server,
+                             struct moult_slot *slot) {
+    for (enum moult_update_status status = MOULT_UPDATE_LIVE; status <= MOULT_UPDATE_CANCELLED;
+         status++) {
+        begin_line(out, "moult_updates_total", slot);
+        moult_buffer_format(out, ",result=\"%s\"} %" PRIu64 "\n",
+                            moult_update_status_name(status),
+                            counts_of(server, slot)->updates[status]);
+    }
+}
+
+static void write_rollbacks(struct moult_buffer *out, const struct moult_server *server,
+                            struct moult_slot *slot) {
+    begin_line(out, "moult_rollbacks_total", slot);
+    moult_buffer_format(out, "} %" PRIu64 "\n", counts_of(server, slot)->rollbacks);
+}
+
+static void write_phase(struct moult_buffer *out, const struct moult_server *server,
+                        struct moult_slot *slot) {
+    const struct moult_metrics_slot *counts = counts_of(server, slot);
+    if (!counts->is_updated)
+        return;
+    begin_line(out, "moult_update_phase", slot);
+    moult_buffer_format(out, ",phase=\"%s\"} 1\n", moult_update_phase_name(counts->phase));
+}
+
+static void write_updates(struct moult_buffer *out, const struct moult_server *server) {
+    moult_metrics_head(out, "moult_updates_total", "counter",
+                       "Updates that ended; polls that found nothing new are not among them.");
+    for_slots(out, server, write_updates_of);
+    moult_metrics_head(out, "moult_rollbacks_total", "counter", "Rollbacks that went live.");
+    for_slots(out, server, write_rollbacks);
+    moult_metrics_head(out, "moult_update_phase", "gauge",
+                       "How far the update is that is under way; absent while there is none.");
+    for_slots(out, server, write_phase);
+}
+
+static void write_hook_line(struct moult_buffer *out, const char *name, const char *result,
+                            unsigned index, const char *receiver, uint64_t value) {
+    moult_buffer_format(out, "%s{hook=\"%u\",receiver=", name, index);
+    moult_metrics_label(out, receiver);
+    if (result != NULL)
+        moult_buffer_format(out, ",result=\"%s\"", result);
+    moult_buffer_format(out, "} %" PRIu64 "\n", value);
+}
+
+/* Families may not be mixed, so there are as many rounds as families. */
+static void write_hooks(struct moult_buffer *out, const struct moult_server *server) {
+    struct moult_hook_counts counts;
+    unsigned count = moult_hooks_count(server->hooks);
+    if (count == 0)
+        return;
+    moult_metrics_head(out, "moult_hook_messages_total", "counter",
+                       "What became of messages to web hooks.");
+    for (unsigned i = 0; i < count; i++) {
+        const char *name = "moult_hook_messages_total";
+        moult_hooks_counts(server->hooks, i, &counts);
+        write_hook_line(out, name, "delivered", i, counts.receiver, counts.delivered);
+        write_hook_line(out, name, "given_up", i, counts.receiver, counts.given_up);
+        write_hook_line(out, name, "dropped", i, counts.receiver, counts.dropped);
+    }
+    moult_metrics_head(out, "moult_hook_failed_attempts_total", "counter",
+                       "Attempts to deliver one that failed.");
+    for (unsigned i = 0; i < count; i++) {
+        moult_hooks_counts(server->hooks, i, &counts);
+        write_hook_line(out, "moult_hook_failed_attempts_total", NULL, i, counts.receiver,
+                        counts.failed_attempts);
+    }
+    moult_metrics_head(out, "moult_hook_pending", "gauge", "Messages that wait to be delivered.");
+    for (unsigned i = 0; i < count; i++) {
+        moult_hooks_counts(server->hooks, i, &counts);
+        write_hook_line(out, "moult_hook_pending", NULL, i, counts.receiver, counts.pending);
+    }
+}
+
 /* The process. */
 
 static void write_process(struct moult_buffer *out, const struct moult_server *server) {
@@ -157,6 +234,8 @@ void moult_metrics_show(struct moult_http_request *request) {
     moult_metrics_write_requests(&server->metrics, &body);
     write_work(&body, server);
     write_generations(&body, server);
+    write_updates(&body, server);
+    write_hooks(&body, server);
     size_t size;
     char *text = moult_buffer_take(&body, &size);
     moult_http_answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, size);

@@ -21,7 +21,10 @@ static void answer_json(struct moult_http_request *request, unsigned status, jso
 /* ------------------------------------------------------------ asking for updates */
 
 void moult_own_updates(struct moult_http_request *request) {
-    answer_json(request, 200, moult_updates_json(moult_http_server(request)->updates));
+    const struct moult_server *server = moult_http_server(request);
+    json_t *json = moult_updates_json(server->updates);
+    json_object_set_new(json, "hooks", moult_hooks_json(server->hooks));
+    answer_json(request, 200, json);
 }
 
 /* The id behind /update_model/, or 0 after having answered that there is none. */

@@ -25,6 +25,8 @@ struct moult_metrics_slot {
     uint64_t texts, tokens, truncated;
     uint64_t updates[MOULT_UPDATE_CANCELLED + 1];
     uint64_t rollbacks;               /* Of the updates that went live. */
+    bool is_updated;                  /* Now, */
+    enum moult_update_phase phase;    /* and this far. */
 };
 
 struct moult_metrics {

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "front/signature.h"
+
 /* Served where nobody names a model and the data folder has none; from the hub. */
 #define MOULT_DEFAULT_MODEL "sentence-transformers/multi-qa-MiniLM-L6-cos-v1"
 
@@ -34,6 +36,9 @@ struct moult_serve_options {
     unsigned allowed_source_count;
     const char **cors_origins;
     unsigned cors_origin_count;
+    const char **hook_urls;          /* [hook_count] */
+    unsigned hook_count;
+    struct moult_signing_keys hook_keys;   /* None: not signed. */
 };
 
 #endif

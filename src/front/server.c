@@ -15,12 +15,14 @@
 #include "base/memory.h"
 #include "front/http.h"
 #include "front/keeper.h"
+#include "front/news.h"
 #include "front/slot.h"
 
 /* How long a shutdown waits for admitted requests before it fails them, and then
  * for their answers to leave: Kubernetes kills what is there after 30 s. */
 #define PATIENCE_NS (24ull * 1000000000)
 #define FAREWELL_NS (2ull * 1000000000)
+#define HOOKS_NS (500ull * 1000000)   /* And then, how long web hooks may be told. */
 #define LOOK_MS 10
 /* Connections, and what workers, their channels and libraries need. */
 #define FILES_WANTED (MOULT_CONNECTIONS_MAX + 1024)
@@ -38,10 +40,11 @@ struct front {
     uv_loop_t loop;
     struct moult_keeper *keeper;
     struct moult_http *http;
+    struct moult_news *news;
     uv_signal_t terminate, interrupt;
     uv_timer_t look;
     enum stage stage;
-    uint64_t patience_until_ns;
+    uint64_t patience_until_ns, hooks_until_ns;
     int exit_code;
     bool chosen_by_us;   /* The model: nobody named one, and there was none. */
 };
@@ -83,6 +86,19 @@ int moult_serve(const struct moult_serve_options *options) {
     return front.exit_code;
 }
 
+static int open_news(struct front *front, struct moult_error *error) {
+    struct moult_server *server = &front->server;
+    const struct moult_serve_options *options = server->options;
+    if (options->hook_count > 0) {
+        server->hooks = moult_hooks_open(options->hook_urls, options->hook_count,
+                                         &options->hook_keys, error);
+        if (server->hooks == NULL)
+            return -1;
+    }
+    front->news = moult_news_open(server->updates, server->hooks, &server->metrics);
+    return 0;
+}
+
 /* What is made here in part is taken down by stop(), which knows how far it came. */
 static int open_front(struct front *front, struct moult_error *error) {
     struct moult_server *server = &front->server;
@@ -100,6 +116,8 @@ static int open_front(struct front *front, struct moult_error *error) {
     server->updates =
         moult_updates_open(server->loop, server->slots, front->keeper, on_serving, on_first_update,
                            front);
+    if (open_news(front, error) != 0)
+        return -1;
     front->http = moult_http_open(server, error);
     if (front->http == NULL)
         return -1;
@@ -256,6 +274,16 @@ static bool is_retired(struct front *front) {
     return retired && quiet && (front->keeper == NULL || moult_keeper_quiet(front->keeper));
 }
 
+/* The last that may take its time, and not much of it. */
+static bool hooks_are_over(struct front *front) {
+    uint64_t now_ns = moult_clock_ns();
+    if (front->server.hooks == NULL)
+        return true;
+    if (front->hooks_until_ns == 0)
+        front->hooks_until_ns = now_ns + HOOKS_NS;
+    return moult_hooks_stop(front->server.hooks, now_ns >= front->hooks_until_ns);
+}
+
 static void on_look(uv_timer_t *timer) {
     struct front *front = timer->data;
     if (front->stage == ANSWERING) {
@@ -269,11 +297,15 @@ static void on_look(uv_timer_t *timer) {
         if (front->server.slots != NULL)
             moult_slots_stop(front->server.slots, false);
     }
-    if (front->stage == RETIRING && is_retired(front))
+    if (front->stage == RETIRING && is_retired(front) && hooks_are_over(front))
         close_front(front);
 }
 
 static void free_front(struct front *front) {
+    if (front->news != NULL)
+        moult_news_close(front->news);
+    if (front->server.hooks != NULL)
+        moult_hooks_close(front->server.hooks);
     if (front->server.updates != NULL)
         moult_updates_free(front->server.updates);
     if (front->server.slots != NULL)

@@ -4,6 +4,7 @@
 
 #include <uv.h>
 
+#include "front/hook.h"
 #include "front/metrics.h"
 #include "front/options.h"
 #include "front/slots.h"
@@ -16,6 +17,7 @@ struct moult_server {
     struct moult_slots *slots;
     struct moult_updates *updates;
     bool stopping;                   /* SIGTERM came: what was admitted is answered, no more. */
+    struct moult_hooks *hooks;       /* NULL: nobody is told. */
     uint64_t started_at;             /* Seconds since the epoch. */
     struct moult_metrics metrics;
 };

@@ -231,6 +231,10 @@ const char *moult_update_status_name(enum moult_update_status status) {
     return status == MOULT_UPDATE_LIVE ? "live" : "running";
 }
 
+const char *moult_update_phase_name(enum moult_update_phase phase) {
+    return phase == MOULT_PHASE_LOAD ? "loading" : "queued";
+}
+
 int moult_updates_start(struct moult_updates *updates, const struct moult_update_order *order,
                         moult_update_listener listener, void *context, uint64_t *id,
                         struct moult_error *error) {
