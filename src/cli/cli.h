@@ -7,6 +7,7 @@ enum { MOULT_EXIT_OK = 0, MOULT_EXIT_FAILED = 1, MOULT_EXIT_USAGE = 2 };
 
 int moult_cli_serve(int argc, char **argv);
 int moult_cli_update(int argc, char **argv);
+int moult_cli_cutover(int argc, char **argv);
 int moult_cli_rollback(int argc, char **argv);
 int moult_cli_status(int argc, char **argv);
 int moult_cli_pull(int argc, char **argv);

@@ -13,6 +13,7 @@ struct command {
 static const struct command commands[] = {
     {"serve", moult_cli_serve, "serve models over HTTP"},
     {"update", moult_cli_update, "let a running server take a newer model over"},
+    {"cutover", moult_cli_cutover, "let a model serve that waits for it"},
     {"rollback", moult_cli_rollback, "let a running server go back to the model before"},
     {"status", moult_cli_status, "what a running server serves, and what became of its updates"},
     {"pull", moult_cli_pull, "fetch a model into a data folder"},

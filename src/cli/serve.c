@@ -21,7 +21,7 @@
 
 struct arguments {
     struct moult_serve_options serve;
-    const char *api_key_file, *overlong, *hook_secret_file;
+    const char *api_key_file, *overlong, *cutover, *hook_secret_file;
     struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
     char *api_key;
     char **real_sources;   /* [allowed_sources.count] */
@@ -60,6 +60,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          MOULT_OPTION_NUMBER, &serve->threads, 0, MOULT_THREADS_MAX},
         {"--keep-warm", "TIME", "10m", "how long a replaced model stays callable by name@fp8",
          MOULT_OPTION_SECONDS, &serve->keep_warm_s, 0, 366 * 86400},
+        {"--cutover", "WHEN", "auto", "a new model serves as soon as it can (auto), or when a\n"
+         "person says so with moult cutover (manual)", MOULT_OPTION_TEXT, &arguments->cutover, 0,
+         0},
         {"--max-waiting", "N", "512", "texts that may wait; more are told to come again (429)",
          MOULT_OPTION_NUMBER, &serve->waiting_texts_max, 1, 1000000},
         {"--max-body", "BYTES", "16M", "largest body of a request", MOULT_OPTION_BYTES,
@@ -194,6 +197,10 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
     if (!serve->overlong_error && strcmp(arguments->overlong, "truncate") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID,
                           "--overlong is truncate or error, not \"%.40s\".", arguments->overlong);
+    serve->cutover_manual = strcmp(arguments->cutover, "manual") == 0;
+    if (!serve->cutover_manual && strcmp(arguments->cutover, "auto") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "--cutover is auto or manual, not \"%.40s\".",
+                          arguments->cutover);
     if (arguments->api_key_file != NULL &&
         (arguments->api_key = moult_key_read(arguments->api_key_file, error)) == NULL)
         return -1;

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "cli/cli.h"
@@ -27,6 +28,19 @@ static void print_event(const json_t *event) {
     printf("%s%s\n", text_in(event, "reason")[0] != '\0' ? ": " : "", text_in(event, "reason"));
 }
 
+/* Not null: one that runs. */
+static void print_update(const json_t *update) {
+    if (!json_is_object(update))
+        return;
+    double progress = json_number_value(json_object_get(update, "progress"));
+    printf("    update %lld is %s", number_in(update, "id"), text_in(update, "phase"));
+    if (strcmp(text_in(update, "status"), "ready") == 0)
+        printf(" as generation %lld: moult cutover lets it serve", number_in(update, "generation"));
+    else if (progress > 0)
+        printf(", %.0f %%", 100 * progress);
+    putchar('\n');
+}
+
 static void print_slot(const json_t *slot) {
     const json_t *update = json_object_get(slot, "update");
     const json_t *history = json_object_get(slot, "history");
@@ -36,10 +50,8 @@ static void print_slot(const json_t *slot) {
         printf("%s: generation %lld, %s@%.8s\n", text_in(slot, "name"),
                number_in(slot, "generation"), text_in(slot, "name"), text_in(slot, "fingerprint"));
     printf("    source %s\n", text_in(slot, "source"));
-    if (json_is_object(update))
-        printf("    update %lld is %s, %.0f %%\n", number_in(update, "id"),
-               text_in(update, "phase"),
-               100 * json_number_value(json_object_get(update, "progress")));
+    print_update(update);
+    print_update(json_object_get(slot, "next"));
     size_t count = json_array_size(history);
     for (size_t i = count > EVENTS_SHOWN ? count - EVENTS_SHOWN : 0; i < count; i++)
         print_event(json_array_get(history, i));

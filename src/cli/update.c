@@ -10,13 +10,13 @@
 
 struct arguments {
     struct moult_client client;
-    const char *slot;
+    const char *slot, *cutover;
     bool wait, no_wait, force, json;
 };
 
 static enum moult_parsed parse(struct arguments *arguments, int argc, char **argv,
                                unsigned *operand_count) {
-    struct moult_option options[MOULT_CLIENT_OPTIONS + 5] = {
+    struct moult_option options[MOULT_CLIENT_OPTIONS + 6] = {
         [MOULT_CLIENT_OPTIONS] =
             {"--slot", "NAME", NULL, "which of the served models (default the first)",
              MOULT_OPTION_TEXT, &arguments->slot, 0, 0},
@@ -24,6 +24,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          MOULT_OPTION_FLAG, &arguments->wait, 0, 0},
         {"--no-wait", NULL, NULL, "return as soon as the update has begun", MOULT_OPTION_FLAG,
          &arguments->no_wait, 0, 0},
+        {"--cutover", "WHEN", NULL,
+         "auto: it serves as soon as it can; manual: when moult\ncutover says so (default: as the "
+         "server was started)",
+         MOULT_OPTION_TEXT, &arguments->cutover, 0, 0},
         {"--force", NULL, NULL, "load it even where it is the one that serves", MOULT_OPTION_FLAG,
          &arguments->force, 0, 0},
         {"--json", NULL, NULL, "print the server's answer as it is", MOULT_OPTION_FLAG,
@@ -50,8 +54,9 @@ int moult_cli_update(int argc, char **argv) {
     enum moult_parsed parsed = parse(&arguments, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
-    json_t *body = json_pack("{s:b, s:b, s:s*}", "wait", !arguments.no_wait, "force",
-                             arguments.force, "slot", arguments.slot);
+    json_t *body = json_pack("{s:b, s:b, s:s*, s:s*}", "wait", !arguments.no_wait, "force",
+                             arguments.force, "slot", arguments.slot, "cutover",
+                             arguments.cutover);
     if (operand_count == 1) {
         /* The server may have been started elsewhere. */
         struct moult_error error;

@@ -113,7 +113,8 @@ static void on_gone(void *context) {
 
 struct wish {
     struct moult_update_order order;
-    uint64_t cut_over_id;        /* Not 0: this update is to serve, and nothing else is ordered. */
+    bool cut_over;               /* This update is to serve, and nothing else is ordered. */
+    uint64_t cut_over_id;
     bool wait;
 };
 
@@ -201,7 +202,7 @@ static void fail_start(struct moult_http_request *request, const struct moult_er
 static int begin(struct moult_updates *updates, const struct wish *wish,
                  moult_update_listener listener, void *context, uint64_t *id,
                  struct moult_error *error) {
-    if (wish->cut_over_id == 0)
+    if (!wish->cut_over)
         return moult_updates_start(updates, &wish->order, listener, context, id, error);
     *id = wish->cut_over_id;
     return moult_updates_cut_over(updates, *id, listener, context, error);
@@ -288,7 +289,7 @@ void moult_own_update_cut_over(struct moult_http_request *request) {
         moult_http_fail(request, MOULT_HTTP_NOT_FOUND, NULL, "There is no such path.");
         return;
     }
-    struct wish wish = {.cut_over_id = strtoull(rest, NULL, 10)};
+    struct wish wish = {.cut_over = true, .cut_over_id = strtoull(rest, NULL, 10)};
     wish.order.slot = moult_updates_slot_of(updates, wish.cut_over_id);
     json_t *body = read_body(request);
     if (body == NULL)

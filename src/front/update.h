@@ -93,7 +93,8 @@ int moult_updates_start(struct moult_updates *updates, const struct moult_update
 /* The listener's client has gone. */
 void moult_updates_forget(struct moult_updates *updates, uint64_t id,
                           moult_update_listener listener, void *context);
-/* DELETE. MOULT_ERROR_MISSING: no such update is running; MOULT_ERROR_UNAVAILABLE: it is too late. */
+/* DELETE. Fails with MOULT_ERROR_MISSING (there is no such update) or MOULT_ERROR_UNAVAILABLE (it has
+ * ended, or cuts over just now). */
 int moult_updates_cancel(struct moult_updates *updates, uint64_t id, struct moult_error *error);
 /* A person says that it may serve: at once where it is ready, else as soon as it is. Errors as
  * above. The listener is called when it has ended. */
