@@ -44,6 +44,8 @@
 /* Sources. */
 #define MOULT_LISTING_BYTES_MAX (8 * MOULT_MIB)    /* One page, or one manifest. */
 #define MOULT_LISTING_PAGES_MAX 64
+#define MOULT_PULL_LINE_BYTES_MAX (64 * MOULT_KIB) /* What moult pull tells its front: 8 KB of
+                                                      paths, sixfold where each byte is escaped. */
 #define MOULT_LISTING_FILES_MAX 65536              /* A repository may hold more than a model. */
 
 /* Slots, generations, workers. */

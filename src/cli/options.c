@@ -138,6 +138,8 @@ static int take_presets(const struct moult_command_line *line) {
             take(line, option, &preset) != 0)
             return -1;
         char variable[64];
+        if (option->help == NULL)
+            continue;
         variable_of(option, variable);
         struct found set = {variable, getenv(variable)};
         if (set.value == NULL || set.value[0] == '\0')
@@ -159,6 +161,8 @@ static void print_help(const struct moult_command_line *line) {
     for (unsigned i = 0; i < line->option_count; i++) {
         const struct moult_option *option = &line->options[i];
         char head[64];
+        if (option->help == NULL)
+            continue;
         snprintf(head, sizeof head, "  %s%s%s", option->name, option->argument != NULL ? " " : "",
                  option->argument != NULL ? option->argument : "");
         printf("%-*s", HELP_COLUMN, head);

@@ -30,7 +30,8 @@ struct moult_option {
     const char *name;        /* "--host" */
     const char *argument;    /* "ADDRESS"; NULL for a flag. */
     const char *preset;      /* Its default, as one would write it; NULL: none. */
-    const char *help;        /* May have several lines. */
+    const char *help;        /* May have several lines. NULL: between our own processes alone,
+                                neither shown nor taken from the environment. */
     enum moult_option_kind kind;
     void *target;
     uint64_t least, most;    /* Of numbers; both 0: anything. */

@@ -1,5 +1,6 @@
 /* `moult pull`: for people, and for the front, which starts it with --parent and reads lines
- * (front/fetch.h has them). There it is a child, so that a disk, a hub or a network file
+ * (front/fetch_line.h has them), with --unless to look only whether the source has something else
+ * than what had that validator. There it is a child, so that a disk, a hub or a network file
  * system that hangs stops no server. It reads and writes only when nobody else wants the
  * disk, and dies with its front. */
 #include <errno.h>
@@ -17,6 +18,7 @@
 
 #include "base/buffer.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -26,7 +28,6 @@
 #include "cli/progress.h"
 #include "source/source.h"
 
-#define LINE_BYTES_MAX 4096
 #define ADVANCE_EVERY_NS 100000000u
 
 /* The child of a front. */
@@ -62,10 +63,20 @@ static void print_advance(void *context, uint64_t bytes_done, uint64_t bytes_all
         return;
     *printed_ns = now_ns;
     struct moult_buffer line;
-    moult_buffer_init(&line, LINE_BYTES_MAX);
+    moult_buffer_init(&line, MOULT_PULL_LINE_BYTES_MAX);
     moult_buffer_format(&line, "{\"done\": %" PRIu64 ", \"all\": %" PRIu64 "}", bytes_done,
                         bytes_all);
     print_line(&line);
+}
+
+static void add_text(struct moult_buffer *line, const char *key, const char *text) {
+    moult_buffer_format(line, "\"%s\": ", key);
+    moult_buffer_json_string(line, text, strlen(text));
+}
+
+static void add_error(struct moult_buffer *line, const struct moult_error *error) {
+    moult_buffer_format(line, "{\"code\": %d, ", (int)error->code);
+    add_text(line, "error", error->message);
 }
 
 static int pull_for_front(const char *data, const char *source) {
@@ -74,19 +85,57 @@ static int pull_for_front(const char *data, const char *source) {
     struct moult_installed installed;
     struct moult_error error;
     struct moult_buffer line;
-    moult_buffer_init(&line, LINE_BYTES_MAX);
+    moult_buffer_init(&line, MOULT_PULL_LINE_BYTES_MAX);
     int result = moult_install(source, data, &progress, &installed, &error);
     if (result == 0) {
         moult_buffer_format(&line,
-                            "{\"revision\": \"%s\", \"bytes\": %" PRIu64 ", \"was_there\": %s}",
+                            "{\"revision\": \"%s\", \"bytes\": %" PRIu64 ", \"was_there\": %s, ",
                             installed.revision, installed.bytes,
                             installed.was_there ? "true" : "false");
+        add_text(&line, "validator", installed.validator);
     } else {
-        moult_buffer_format(&line, "{\"code\": %d, \"error\": ", (int)error.code);
-        moult_buffer_json_string(&line, error.message, strlen(error.message));
-        moult_buffer_text(&line, "}");
+        add_error(&line, &error);
     }
+    moult_buffer_text(&line, "}");
     print_line(&line);
+    return result == 0 ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
+}
+
+static void add_paths(struct moult_buffer *line, const struct moult_look *look) {
+    if (look->above != NULL) {
+        moult_buffer_text(line, ", ");
+        add_text(line, "above", look->above);
+    }
+    moult_buffer_text(line, ", \"paths\": [");
+    for (unsigned i = 0; i < look->path_count; i++) {
+        moult_buffer_text(line, i == 0 ? "" : ", ");
+        moult_buffer_json_string(line, look->paths[i], strlen(look->paths[i]));
+    }
+    moult_buffer_text(line, "]");
+}
+
+/* Fetches nothing. Whatever the paths are made of, there is room for them and their escapes. */
+static int look_for_front(const char *source, const char *unless) {
+    static const char *const results[] = {"unchanged", "changed", "incomplete"};
+    struct moult_look look;
+    struct moult_error error;
+    struct moult_buffer line;
+    moult_buffer_init(&line, MOULT_PULL_LINE_BYTES_MAX);
+    int result = moult_look(source, unless, &look, &error);
+    if (result == 0) {
+        moult_buffer_format(&line, "{\"look\": \"%s\", ", results[look.result]);
+        add_text(&line, "validator", look.validator);
+        moult_buffer_text(&line, ", ");
+        add_text(&line, "reason", look.reason.message);
+    } else {
+        add_error(&line, &error);
+        moult_buffer_format(&line, ", \"pause_s\": %" PRIu64, look.pause_s);
+    }
+    add_paths(&line, &look);
+    moult_buffer_text(&line, "}");
+    MOULT_REQUIRE(!line.overflowed);
+    print_line(&line);
+    moult_look_release(&look);
     return result == 0 ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
 }
 
@@ -142,12 +191,13 @@ static int pull_for_person(const char *data, const char *model) {
 
 int moult_cli_pull(int argc, char **argv) {
     const char *data = NULL;
+    const char *unless = NULL;
     uint32_t parent = 0;
     unsigned operand_count;
     const struct moult_option options[] = {
         {"--data", "FOLDER", "./moult-data", "the data folder", MOULT_OPTION_TEXT, &data, 0, 0},
-        {"--parent", "PID", NULL, "the server whose child it is; prints JSON lines for it",
-         MOULT_OPTION_NUMBER, &parent, 0, 0},
+        {"--parent", "PID", NULL, NULL, MOULT_OPTION_NUMBER, &parent, 0, 0},
+        {"--unless", "VALIDATOR", NULL, NULL, MOULT_OPTION_TEXT, &unless, 0, 0},
     };
     const struct moult_command_line line = {
         .usage = "moult pull [OPTION …] MODEL",
@@ -167,5 +217,7 @@ int moult_cli_pull(int argc, char **argv) {
     if (parent == 0)
         return pull_for_person(data, argv[1]);
     settle(parent);
+    if (unless != NULL)
+        return look_for_front(argv[1], unless);
     return pull_for_front(data, argv[1]);
 }

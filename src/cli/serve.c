@@ -63,6 +63,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
         {"--cutover", "WHEN", "auto", "a new model serves as soon as it can (auto), or when a\n"
          "person says so with moult cutover (manual)", MOULT_OPTION_TEXT, &arguments->cutover, 0,
          0},
+        {"--update-every", "TIME", "0",
+         "look that often whether a model's source has a newer one, and\ntake it; folders are "
+         "watched besides; 0: only when asked",
+         MOULT_OPTION_SECONDS, &serve->update_every_s, 0, 366 * 86400},
         {"--max-waiting", "N", "512", "texts that may wait; more are told to come again (429)",
          MOULT_OPTION_NUMBER, &serve->waiting_texts_max, 1, 1000000},
         {"--max-body", "BYTES", "16M", "largest body of a request", MOULT_OPTION_BYTES,

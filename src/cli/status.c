@@ -41,7 +41,32 @@ static void print_update(const json_t *update) {
     putchar('\n');
 }
 
+static void print_time(const char *what, long long at) {
+    char text[32] = "";
+    time_t seconds = (time_t)at;
+    struct tm local;
+    if (at != 0 && localtime_r(&seconds, &local) != NULL)
+        strftime(text, sizeof text, "%H:%M:%S", &local);
+    if (text[0] != '\0')
+        printf(", %s %s", what, text);
+}
+
+static void print_poll(const json_t *poll) {
+    printf("    looked at every %lld s%s: %s", number_in(poll, "every_s"),
+           json_is_true(json_object_get(poll, "watched")) ? ", and watched" : "",
+           text_in(poll, "state"));
+    print_time("last", number_in(poll, "last_at"));
+    print_time("next", number_in(poll, "next_at"));
+    putchar('\n');
+    if (number_in(poll, "failures") > 0)
+        printf("    failed %lld times in a row: %s\n", number_in(poll, "failures"),
+               text_in(poll, "error"));
+    else if (text_in(poll, "error")[0] != '\0')
+        printf("    %s\n", text_in(poll, "error"));
+}
+
 static void print_slot(const json_t *slot) {
+    const json_t *poll = json_object_get(slot, "poll");
     const json_t *update = json_object_get(slot, "update");
     const json_t *history = json_object_get(slot, "history");
     if (number_in(slot, "generation") == 0)
@@ -50,6 +75,8 @@ static void print_slot(const json_t *slot) {
         printf("%s: generation %lld, %s@%.8s\n", text_in(slot, "name"),
                number_in(slot, "generation"), text_in(slot, "name"), text_in(slot, "fingerprint"));
     printf("    source %s\n", text_in(slot, "source"));
+    if (json_is_object(poll))
+        print_poll(poll);
     print_update(update);
     print_update(json_object_get(slot, "next"));
     size_t count = json_array_size(history);

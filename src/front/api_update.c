@@ -24,6 +24,12 @@ void moult_own_updates(struct moult_http_request *request) {
     const struct moult_server *server = moult_http_server(request);
     json_t *json = moult_updates_json(server->updates);
     json_object_set_new(json, "hooks", moult_hooks_json(server->hooks));
+    size_t i;
+    json_t *slot;
+    json_array_foreach(json_object_get(json, "slots"), i, slot)
+        json_object_set_new(slot, "poll", server->poll != NULL
+                                              ? moult_poll_json(server->poll, (unsigned)i)
+                                              : json_null());
     answer_json(request, 200, json);
 }
 

@@ -7,11 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/memory.h"
-#include "front/json.h"
+#include "front/fetch_line.h"
 
-#define LINE_BYTES_MAX 4096
 #define STANDSTILL_MS_MAX 120000   /* A disk may sleep, a network file system may hang. */
+#define DYING_MS_MAX 1000          /* In the kernel, not even SIGKILL reaches a process. */
 #define HANDLES 3
 
 struct moult_fetch {
@@ -19,14 +20,15 @@ struct moult_fetch {
     uv_pipe_t pipe;
     uv_timer_t patience;
     unsigned open_handles;
-    bool exited, drained, ended;
+    bool killed, exited, drained, ended;
     const struct moult_fetch_events *events;
     void *context;
     uint64_t tag;
     struct moult_fetch_result result;
+    struct moult_look look;          /* What result.look points to. */
     bool has_result;
     size_t line_size;
-    char line[LINE_BYTES_MAX];
+    char line[MOULT_PULL_LINE_BYTES_MAX];
 };
 
 static void on_exit_of_child(uv_process_t *child, int64_t code, int signal_number);
@@ -36,8 +38,10 @@ static void on_patience(uv_timer_t *timer);
 
 static void on_closed(uv_handle_t *handle) {
     struct moult_fetch *fetch = handle->data;
-    if (--fetch->open_handles == 0)
-        free(fetch);
+    if (--fetch->open_handles > 0)
+        return;
+    moult_look_release(&fetch->look);
+    free(fetch);
 }
 
 static void close_all(struct moult_fetch *fetch) {
@@ -46,13 +50,7 @@ static void close_all(struct moult_fetch *fetch) {
     uv_close((uv_handle_t *)&fetch->patience, on_closed);
 }
 
-static int spawn(struct moult_fetch *fetch, uv_loop_t *loop, const char *data_folder,
-                 const char *source) {
-    char parent_argument[32];
-    char *data_argument = moult_format("--data=%s", data_folder);
-    snprintf(parent_argument, sizeof parent_argument, "--parent=%d", (int)getpid());
-    char *arguments[] = {"moult", "pull", parent_argument, data_argument, "--", (char *)source,
-                         NULL};
+static int spawn(struct moult_fetch *fetch, uv_loop_t *loop, char **arguments) {
     uv_stdio_container_t descriptors[3] = {{.flags = UV_IGNORE}};
     descriptors[1].flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE;
     descriptors[1].data.stream = (uv_stream_t *)&fetch->pipe;
@@ -63,14 +61,15 @@ static int spawn(struct moult_fetch *fetch, uv_loop_t *loop, const char *data_fo
                                     .stdio = descriptors,
                                     .stdio_count = 3,
                                     .exit_cb = on_exit_of_child};
-    int spawned = uv_spawn(loop, &fetch->child, &options);
-    free(data_argument);
-    return spawned;
+    return uv_spawn(loop, &fetch->child, &options);
 }
 
-struct moult_fetch *moult_fetch_start(uv_loop_t *loop, const char *data_folder, const char *source,
-                                      const struct moult_fetch_events *events, void *context,
-                                      uint64_t tag, struct moult_error *error) {
+/* `option` says what for; it is freed. */
+static struct moult_fetch *start(uv_loop_t *loop, char *option, const char *source,
+                                 const struct moult_fetch_events *events, void *context,
+                                 uint64_t tag, struct moult_error *error) {
+    char parent[32];
+    char *arguments[] = {"moult", "pull", parent, option, "--", (char *)source, NULL};
     struct moult_fetch *fetch = moult_allocate(1, sizeof *fetch);
     fetch->events = events;
     fetch->context = context;
@@ -79,7 +78,9 @@ struct moult_fetch *moult_fetch_start(uv_loop_t *loop, const char *data_folder, 
     fetch->child.data = fetch->pipe.data = fetch->patience.data = fetch;
     uv_pipe_init(loop, &fetch->pipe, 0);
     uv_timer_init(loop, &fetch->patience);
-    int spawned = spawn(fetch, loop, data_folder, source);
+    snprintf(parent, sizeof parent, "--parent=%d", (int)getpid());
+    int spawned = spawn(fetch, loop, arguments);
+    free(option);
     if (spawned != 0) {
         moult_fail(error, MOULT_ERROR_SYSTEM, "The copying process cannot be started: %s.",
                    uv_strerror(spawned));
@@ -91,6 +92,24 @@ struct moult_fetch *moult_fetch_start(uv_loop_t *loop, const char *data_folder, 
     return fetch;
 }
 
+struct moult_fetch *moult_fetch_start(uv_loop_t *loop, const char *data_folder, const char *source,
+                                      const struct moult_fetch_events *events, void *context,
+                                      uint64_t tag, struct moult_error *error) {
+    return start(loop, moult_format("--data=%s", data_folder), source, events, context, tag, error);
+}
+
+struct moult_fetch *moult_fetch_look(uv_loop_t *loop, const char *source, const char *unless,
+                                     const struct moult_fetch_events *events, void *context,
+                                     uint64_t tag, struct moult_error *error) {
+    return start(loop, moult_format("--unless=%s", unless), source, events, context, tag, error);
+}
+
+static void end(struct moult_fetch *fetch) {
+    fetch->ended = true;
+    fetch->events->ended(fetch->context, fetch->tag, &fetch->result);
+    close_all(fetch);
+}
+
 static void kill_with(struct moult_fetch *fetch, const char *reason) {
     if (fetch->exited)
         return;
@@ -98,24 +117,30 @@ static void kill_with(struct moult_fetch *fetch, const char *reason) {
         moult_fail(&fetch->result.error, MOULT_ERROR_UNAVAILABLE, "%s", reason);
     fetch->has_result = true;
     fetch->result.revision[0] = '\0';
+    fetch->result.looked = false;
+    fetch->killed = true;
     uv_process_kill(&fetch->child, SIGKILL);
+    uv_timer_start(&fetch->patience, on_patience, DYING_MS_MAX, 0);
 }
 
 void moult_fetch_cancel(struct moult_fetch *fetch) {
     kill_with(fetch, "It was cancelled.");
 }
 
+/* Once it is killed, it can do nothing more, not even when it comes back from where it hangs:
+ * the end need not wait for that. It stays in the list of processes until the front goes. */
 static void on_patience(uv_timer_t *timer) {
-    kill_with(timer->data, "The source stood still for two minutes.");
+    struct moult_fetch *fetch = timer->data;
+    if (!fetch->killed)
+        kill_with(fetch, "The source stood still for two minutes.");
+    else if (!fetch->ended)
+        end(fetch);
 }
 
 /* The end needs both: the child's exit, and all that it had written. */
 static void end_if_complete(struct moult_fetch *fetch) {
-    if (!fetch->exited || !fetch->drained || fetch->ended)
-        return;
-    fetch->ended = true;
-    fetch->events->ended(fetch->context, fetch->tag, &fetch->result);
-    close_all(fetch);
+    if (fetch->exited && fetch->drained && !fetch->ended)
+        end(fetch);
 }
 
 static void on_exit_of_child(uv_process_t *child, int64_t code, int signal_number) {
@@ -135,36 +160,26 @@ static void on_exit_of_child(uv_process_t *child, int64_t code, int signal_numbe
 
 /* Lines. */
 
-static void take_failure(struct moult_fetch *fetch, const json_t *object, const char *sentence) {
-    json_int_t code = json_integer_value(json_object_get(object, "code"));
-    bool known = code > MOULT_OK && code <= MOULT_ERROR_UNAVAILABLE;
-    moult_fail(&fetch->result.error, known ? (enum moult_error_code)code : MOULT_ERROR_SYSTEM, "%s",
-               sentence);
-    fetch->has_result = true;
-}
-
-static void take_success(struct moult_fetch *fetch, const json_t *object, const char *revision) {
-    if (strspn(revision, "0123456789abcdef") != MOULT_SHA256_HEX - 1 ||
-        strlen(revision) != MOULT_SHA256_HEX - 1)
+static void take_line(struct moult_fetch *fetch, const char *bytes, size_t size) {
+    struct moult_fetch_line line;
+    struct moult_fetch_result *result = &fetch->result;
+    if (fetch->has_result)
         return;
-    memcpy(fetch->result.revision, revision, MOULT_SHA256_HEX);
-    fetch->result.bytes = (uint64_t)json_integer_value(json_object_get(object, "bytes"));
+    moult_fetch_line_parse(&line, bytes, size);
+    if (line.kind == MOULT_FETCH_LINE_ADVANCE)
+        fetch->events->advanced(fetch->context, fetch->tag, line.progress);
+    if (line.kind == MOULT_FETCH_LINE_NOTHING || line.kind == MOULT_FETCH_LINE_ADVANCE) {
+        moult_fetch_line_release(&line);
+        return;
+    }
+    memcpy(result->revision, line.installed.revision, sizeof result->revision);
+    memcpy(result->validator, line.installed.validator, sizeof result->validator);
+    result->bytes = line.installed.bytes;
+    result->error = line.error;
+    result->looked = line.kind == MOULT_FETCH_LINE_LOOKED;
+    fetch->look = line.look;   /* With what it holds. */
+    result->look = &fetch->look;
     fetch->has_result = true;
-}
-
-static void take_line(struct moult_fetch *fetch, const char *line, size_t size) {
-    json_t *object = fetch->has_result ? NULL : moult_json_read_object(line, size, NULL);
-    const char *revision = json_string_value(json_object_get(object, "revision"));
-    const char *sentence = json_string_value(json_object_get(object, "error"));
-    double all = json_number_value(json_object_get(object, "all"));
-    if (revision != NULL)
-        take_success(fetch, object, revision);
-    else if (sentence != NULL)
-        take_failure(fetch, object, sentence);
-    else if (all > 0)
-        fetch->events->advanced(fetch->context, fetch->tag,
-                                json_number_value(json_object_get(object, "done")) / all);
-    json_decref(object);
 }
 
 static void on_allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *room) {

@@ -1,10 +1,6 @@
-/* The child `moult pull`, which fetches and installs a revision: started,
- * listened to, killed when it stands still or is no longer wanted. It writes one JSON
- * object a line on its standard output:
- *
- *     {"done": bytes, "all": bytes}
- *     {"revision": 64 hex digits, "bytes": N, "was_there": false}       the last one, or
- *     {"error": sentence, "code": number of enum moult_error_code} */
+/* The child `moult pull`, which fetches and installs a revision, or only looks whether there is
+ * another: started, listened to (fetch_line.h has what it says), killed when it stands still or is
+ * no longer wanted. One that a hanging file system keeps from dying is not waited for. */
 #ifndef MOULT_FRONT_FETCH_H
 #define MOULT_FRONT_FETCH_H
 
@@ -12,18 +8,23 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "source/source.h"
 
 struct moult_fetch;
 
 struct moult_fetch_result {
-    char revision[MOULT_SHA256_HEX];   /* "" where it failed. */
+    char revision[MOULT_SHA256_HEX];   /* "" where it failed, and of a look. */
     uint64_t bytes;
-    struct moult_error error;
+    char validator[MOULT_VALIDATOR_BYTES];   /* Of the source that the revision was taken from. */
+    const struct moult_look *look;     /* Of a look, after a failure too; NULL: nothing was said. */
+    bool looked;                       /* The look has a result. */
+    struct moult_error error;          /* Where there is neither. */
 };
 
 struct moult_fetch_events {
     void (*advanced)(void *context, uint64_t tag, double progress);
-    /* Exactly once, and the last; after a cancellation too. */
+    /* Exactly once, and the last; after a cancellation too. What it points to is the caller's
+     * no longer than the call. */
     void (*ended)(void *context, uint64_t tag, const struct moult_fetch_result *result);
 };
 
@@ -31,6 +32,10 @@ struct moult_fetch_events {
 struct moult_fetch *moult_fetch_start(uv_loop_t *loop, const char *data_folder, const char *source,
                                       const struct moult_fetch_events *events, void *context,
                                       uint64_t tag, struct moult_error *error);
+/* moult_look() in a child; of the events, only `ended` comes. */
+struct moult_fetch *moult_fetch_look(uv_loop_t *loop, const char *source, const char *unless,
+                                     const struct moult_fetch_events *events, void *context,
+                                     uint64_t tag, struct moult_error *error);
 void moult_fetch_cancel(struct moult_fetch *fetch);
 
 #endif

@@ -24,6 +24,7 @@ struct moult_serve_options {
     const char *data;                /* The data folder. */
     uint32_t threads;                /* 0: what the machine gives. */
     uint32_t keep_warm_s;
+    uint32_t update_every_s;         /* 0: nothing is taken by itself. */
     uint32_t waiting_texts_max;
     size_t body_bytes_max;
     bool overlong_error;             /* --overlong error */

@@ -123,7 +123,12 @@ static int open_front(struct front *front, struct moult_error *error) {
         return -1;
     uv_signal_start(&front->terminate, on_signal, SIGTERM);
     uv_signal_start(&front->interrupt, on_signal, SIGINT);
-    return raise_slots(front, error);
+    if (raise_slots(front, error) != 0)
+        return -1;
+    if (server->options->update_every_s > 0)
+        server->poll = moult_poll_open(server->loop, server->slots, server->updates, front->keeper,
+                                       server->options->update_every_s);
+    return 0;
 }
 
 /* Slots. */
@@ -139,11 +144,14 @@ static int add_slot(struct front *front, const struct moult_serve_model *model,
                           front->server.options->data, MOULT_SLOTS_MAX);
     if (strcmp(record->source, model->source) != 0) {
         if (record->current.generation != 0)
-            moult_log_info("%s goes on with generation %llu; what %s has is taken by moult update.",
+            moult_log_info("%s goes on with generation %llu; what %s has is taken by moult "
+                           "update%s.",
                            model->name, (unsigned long long)record->current.generation,
-                           model->source);
+                           model->source,
+                           front->server.options->update_every_s > 0 ? ", or soon" : "");
         free(record->source);
         record->source = moult_copy_string(model->source);
+        record->seen[0] = '\0';
     }
     moult_slots_add(front->server.slots, record->name, record->source);
     return 0;
@@ -246,6 +254,8 @@ static void stop(struct front *front, int exit_code) {
         moult_http_drain(front->http);
     if (front->server.updates != NULL)
         moult_updates_stop(front->server.updates);
+    if (front->server.poll != NULL)
+        moult_poll_stop(front->server.poll);
     uv_timer_start(&front->look, on_look, 0, LOOK_MS);
 }
 
@@ -257,6 +267,8 @@ static void close_front(struct front *front) {
     front->stage = CLOSING;
     if (front->http != NULL)
         moult_http_close(front->http);
+    if (front->server.poll != NULL)
+        moult_poll_close_handles(front->server.poll);
     if (front->server.updates != NULL)
         moult_updates_close_handles(front->server.updates);
     if (front->server.slots != NULL)
@@ -270,6 +282,7 @@ static bool is_retired(struct front *front) {
     struct moult_server *server = &front->server;
     bool retired = server->updates == NULL || moult_slots_retire_all(server->slots);
     bool quiet = server->updates == NULL || moult_updates_stop(server->updates);
+    quiet = (server->poll == NULL || moult_poll_stop(server->poll)) && quiet;
     quiet = quiet && (front->http == NULL || moult_http_quiet(front->http));
     return retired && quiet && (front->keeper == NULL || moult_keeper_quiet(front->keeper));
 }
@@ -302,6 +315,8 @@ static void on_look(uv_timer_t *timer) {
 }
 
 static void free_front(struct front *front) {
+    if (front->server.poll != NULL)
+        moult_poll_free(front->server.poll);
     if (front->news != NULL)
         moult_news_close(front->news);
     if (front->server.hooks != NULL)

@@ -7,6 +7,7 @@
 #include "front/hook.h"
 #include "front/metrics.h"
 #include "front/options.h"
+#include "front/poll.h"
 #include "front/slots.h"
 #include "front/update.h"
 
@@ -16,6 +17,7 @@ struct moult_server {
     const struct moult_serve_options *options;
     struct moult_slots *slots;
     struct moult_updates *updates;
+    struct moult_poll *poll;         /* NULL without --update-every. */
     bool stopping;                   /* SIGTERM came: what was admitted is answered, no more. */
     struct moult_hooks *hooks;       /* NULL: nobody is told. */
     uint64_t started_at;             /* Seconds since the epoch. */

@@ -217,6 +217,19 @@ static int read_history(const json_t *object, struct moult_state_slot *slot,
     return 0;
 }
 
+/* States of older versions have none. */
+static int read_seen(const json_t *object, struct moult_state_slot *slot,
+                     struct moult_error *error) {
+    const json_t *found = json_object_get(object, "seen");
+    const char *text = text_of(found, MOULT_VALIDATOR_BYTES - 1);
+    if (found == NULL)
+        return 0;
+    if (text == NULL)
+        return fail_at(error, "seen");
+    snprintf(slot->seen, sizeof slot->seen, "%s", text);
+    return 0;
+}
+
 static int read_slot(struct moult_state *state, const json_t *object, struct moult_error *error) {
     const char *name = text_of(json_object_get(object, "name"), MOULT_MODEL_NAME_BYTES_MAX);
     const char *source = text_of(json_object_get(object, "source"), 4096);
@@ -230,7 +243,8 @@ static int read_slot(struct moult_state *state, const json_t *object, struct mou
     if (read_number(object, "next_generation", &slot->next_generation, error) != 0 ||
         read_model(object, "current", &slot->current, error) != 0 ||
         read_model(object, "previous", &slot->previous, error) != 0 ||
-        read_refused(object, slot, error) != 0 || read_history(object, slot, error) != 0)
+        read_refused(object, slot, error) != 0 || read_seen(object, slot, error) != 0 ||
+        read_history(object, slot, error) != 0)
         return -1;
     if (slot->current.generation >= slot->next_generation ||
         slot->previous.generation >= slot->next_generation)
@@ -307,7 +321,9 @@ static void write_slot(struct moult_buffer *out, const struct moult_state_slot *
     moult_buffer_text(out, ",\n   \"refused\": [");
     for (unsigned i = 0; i < slot->refused_count; i++)
         moult_buffer_format(out, "%s\"%s\"", i == 0 ? "" : ", ", slot->refused[i]);
-    moult_buffer_text(out, "],\n   \"history\": [");
+    moult_buffer_text(out, "],\n   \"seen\": ");
+    write_text(out, slot->seen);
+    moult_buffer_text(out, ",\n   \"history\": [");
     for (unsigned i = 0; i < slot->history_count; i++) {
         moult_buffer_text(out, i == 0 ? "" : ",");
         write_event(out, &slot->history[i]);

@@ -7,6 +7,7 @@
  *                    "since": seconds since the epoch},
  *        "previous": the same, or null,
  *        "refused": [revision, …],
+ *        "seen": the validator of what an update has found in the source last, whatever came of it,
  *        "history": [{"id": 12, "generation": 7, "result": "live", "reason": "", "at": seconds},
  *                    …]}]} */
 #ifndef MOULT_FRONT_STATE_H
@@ -19,6 +20,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "front/update.h"
+#include "source/source.h"
 
 #define MOULT_STATE_BYTES_MAX (16 * MOULT_MIB)
 #define MOULT_STATE_REFUSED_MAX 32
@@ -46,6 +48,7 @@ struct moult_state_slot {
     struct moult_state_model current, previous;
     char refused[MOULT_STATE_REFUSED_MAX][MOULT_SHA256_HEX];   /* Oldest first. */
     unsigned refused_count;
+    char seen[MOULT_VALIDATOR_BYTES];    /* "" where none did. */
     struct moult_state_event *history;   /* [MOULT_HISTORY_MAX], oldest first. */
     unsigned history_count;
 };

@@ -193,6 +193,8 @@ static void on_fetch_ended(void *context, uint64_t id, const struct moult_fetch_
     }
     memcpy(update->revision, result->revision, sizeof update->revision);
     update->bytes = result->bytes;
+    if (strcmp(update->source, update->slot->source) == 0)
+        memcpy(update->validator, result->validator, sizeof update->validator);
     update->fetched = true;
     moult_update_judge_fetched(update);
 }
@@ -219,6 +221,7 @@ static bool serves_already(const struct moult_update *update) {
 void moult_update_judge_fetched(struct moult_update *update) {
     if (!moult_update_gets_its_turn(update))
         return;
+    update->judged = true;
     if (serves_already(update)) {
         update->number = update->record->current.generation;
         moult_update_end(update, MOULT_UPDATE_UNCHANGED, "");
@@ -404,6 +407,7 @@ static void persist(struct moult_update *update) {
     memcpy(record->current.fingerprint, update->candidate->fingerprint,
            sizeof record->current.fingerprint);
     settle_refusals(update);
+    moult_update_note_seen(update);
     moult_state_note(record, update->id, update->number, MOULT_UPDATE_LIVE, update->note,
                      record->current.since);
     moult_keeper_save(update->updates->keeper, on_persisted, update->updates, update->id);

@@ -96,9 +96,19 @@ static void log_end(const struct moult_update *update) {
               update->reason);
 }
 
+/* What the source has needs no other look, whatever becomes of it, but not before that is known:
+ * a server that is killed until then must come back to it. */
+void moult_update_note_seen(struct moult_update *update) {
+    if (update->judged && update->validator[0] != '\0' && !update->updates->stopping)
+        memcpy(update->record->seen, update->validator, sizeof update->validator);
+}
+
 static void tell_of_end(struct moult_update *update) {
-    if (found_no_news(update, update->status))
+    moult_update_note_seen(update);
+    if (found_no_news(update, update->status)) {
+        moult_keeper_save(update->updates->keeper, NULL, NULL, 0);
         return;
+    }
     bool again = could_not_fetch(update, update->status) && last_failed_poll(update) != NULL;
     double seconds = (double)(moult_clock_ns() - update->phase_began_ns) / 1e9;
     update->phase_seconds[update->phase] += seconds;

@@ -47,6 +47,8 @@ struct moult_update {
     bool fetched;                        /* `revision` is installed. */
     char revision[MOULT_SHA256_HEX];
     uint64_t bytes;
+    char validator[MOULT_VALIDATOR_BYTES];   /* Of the slot's own source, once it is fetched. */
+    bool judged;                         /* It has come so far that what it fetched counts. */
     uint64_t number;
     struct moult_generation *candidate;  /* Referenced. */
     unsigned deaths;                     /* Of its worker, one soon after the other. */
@@ -116,6 +118,8 @@ bool moult_update_cancel(struct moult_update *update, const char *reason);
 /* update_end.c */
 void moult_update_end(struct moult_update *update, enum moult_update_status status,
                       const char *reason);
+/* From now on the state says what was seen of the slot's source. */
+void moult_update_note_seen(struct moult_update *update);
 void moult_update_listen(struct moult_update *update, moult_update_listener call, void *context);
 /* Those of every update that has ended, or waits for a person; what has ended is freed. From the
  * loop, for what they do may start the next update. */

@@ -93,6 +93,7 @@ static int install(struct install *install, struct moult_installed *installed) {
     }
     if (result != 0)
         return -1;
+    moult_source_list_sign(&install->list, installed->validator);
     return moult_incoming_finish(&install->incoming, &install->list, install->folder, installed,
                                  install->error);
 }

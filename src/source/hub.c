@@ -10,6 +10,7 @@
  * cached is used: HF_HOME/hub/models--org--name/snapshots/COMMIT/config.json, or
  * …/blobs/DIGEST. Neither is believed: bytes count only when their digest is the listed one. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,11 +40,17 @@ struct hub {
     struct moult_error *error;
 };
 
-static int open_hub(struct hub *hub, const char *source);
+static int open_hub(struct hub *hub, const char *source, bool once);
+static void close_hub(struct hub *hub);
 static int install(struct hub *hub, struct moult_installed *installed);
 static int resolve(struct hub *hub);
+static bool is_commit(const char *text);
 static int list(struct hub *hub);
 static int fetch(struct hub *hub, struct moult_installed *installed);
+
+static void format_validator(const struct hub *hub, char validator[MOULT_VALIDATOR_BYTES]) {
+    snprintf(validator, MOULT_VALIDATOR_BYTES, "commit %s", hub->commit);
+}
 
 int moult_install_from_hub(const char *source, const char *data_folder,
                            const struct moult_install_progress *progress,
@@ -54,16 +61,43 @@ int moult_install_from_hub(const char *source, const char *data_folder,
                       .error = error != NULL ? error : &unwanted};
     *installed = (struct moult_installed){.was_there = false};
     *hub.error = (struct moult_error){.code = MOULT_OK};
-    int result = open_hub(&hub, source) == 0 ? install(&hub, installed) : -1;
-    if (hub.transfer != NULL)
-        moult_transfer_close(hub.transfer);
-    moult_listing_release(&hub.listing);
-    free(hub.endpoint);
-    free(hub.token);
-    free(hub.cache);
-    free(hub.repo);
-    free(hub.branch);
+    int result = open_hub(&hub, source, false) == 0 ? install(&hub, installed) : -1;
+    if (result == 0)
+        format_validator(&hub, installed->validator);
+    close_hub(&hub);
     return result;
+}
+
+/* The commit alone, by one small request; one that is named needs none. */
+int moult_look_at_hub(const char *source, const char *unless, struct moult_look *look,
+                      struct moult_error *error) {
+    struct moult_error unwanted;
+    struct hub hub = {.error = error != NULL ? error : &unwanted};
+    int result = open_hub(&hub, source, true);
+    if (result == 0 && is_commit(hub.branch))
+        memcpy(hub.commit, hub.branch, sizeof hub.commit);
+    else if (result == 0)
+        result = resolve(&hub);
+    if (result == 0) {
+        format_validator(&hub, look->validator);
+        look->result = strcmp(look->validator, unless) == 0 ? MOULT_LOOK_UNCHANGED
+                                                            : MOULT_LOOK_CHANGED;
+    } else if (hub.transfer != NULL) {
+        look->pause_s = moult_transfer_pause_ms(hub.transfer) / 1000;
+    }
+    close_hub(&hub);
+    return result;
+}
+
+static void close_hub(struct hub *hub) {
+    if (hub->transfer != NULL)
+        moult_transfer_close(hub->transfer);
+    moult_listing_release(&hub->listing);
+    free(hub->endpoint);
+    free(hub->token);
+    free(hub->cache);
+    free(hub->repo);
+    free(hub->branch);
 }
 
 /* What the environment says, as the ecosystem's own programs read it. */
@@ -131,7 +165,7 @@ static int take_endpoint(struct hub *hub) {
                       endpoint);
 }
 
-static int open_hub(struct hub *hub, const char *source) {
+static int open_hub(struct hub *hub, const char *source, bool once) {
     const char *at = strchr(source, '@');
     hub->repo = moult_copy_bytes(source, at != NULL ? (size_t)(at - source) : strlen(source));
     hub->branch = moult_copy_string(at != NULL ? at + 1 : "main");
@@ -142,8 +176,9 @@ static int open_hub(struct hub *hub, const char *source) {
     else if (home != NULL)
         hub->cache = moult_format("%s/hub", home);
     free(home);
-    const struct moult_transfer_options options = {hub->endpoint, hub->token,
-                                                   moult_remote_advance, &hub->progress};
+    const struct moult_transfer_options options = {
+        .base = hub->endpoint, .token = hub->token, .advance = moult_remote_advance,
+        .context = &hub->progress, .once = once};
     if (result == 0)
         hub->transfer = moult_transfer_open(&options);
     return result;

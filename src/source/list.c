@@ -52,6 +52,21 @@ void moult_source_list_release(struct moult_source_list *list) {
     list->count = 0;
 }
 
+void moult_source_list_sign(const struct moult_source_list *list,
+                            char signature[MOULT_SHA256_HEX]) {
+    struct moult_sha256 *hash = moult_sha256_open();
+    for (unsigned i = 0; i < list->count; i++) {
+        const struct stat *status = &list->files[i].status;
+        char *line = moult_format("%s %lld %lld.%09ld %lld.%09ld %llu\n", list->files[i].path,
+                                  (long long)status->st_size, (long long)status->st_mtim.tv_sec,
+                                  status->st_mtim.tv_nsec, (long long)status->st_ctim.tv_sec,
+                                  status->st_ctim.tv_nsec, (unsigned long long)status->st_ino);
+        moult_sha256_add(hash, line, strlen(line));
+        free(line);
+    }
+    moult_sha256_close(hash, signature);
+}
+
 static bool has(const struct moult_source_list *list, const char *path) {
     for (unsigned i = 0; i < list->count; i++)
         if (strcmp(list->files[i].path, path) == 0)

@@ -39,6 +39,10 @@ int moult_source_list_select(const struct moult_source_view *view, struct moult_
                              struct moult_error *error);
 int moult_source_list_read(int folder_fd, const char *folder, struct moult_source_list *list,
                            struct moult_error *error);
+/* Of a folder's list: a digest of each file's path, size, times and inode. Nobody changes a
+ * file and leaves all of them as they were: the kernel itself sets the time of a change. */
+void moult_source_list_sign(const struct moult_source_list *list,
+                            char signature[MOULT_SHA256_HEX]);
 void moult_source_list_release(struct moult_source_list *list);
 /* A relative path of plain components: no "..", no ".", nothing empty, no control characters. */
 bool moult_source_path_safe(const char *path);

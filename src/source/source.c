@@ -105,3 +105,26 @@ int moult_install(const char *source, const char *data_folder,
         return moult_install_from_folder(source, data_folder, progress, installed, error);
     }
 }
+
+int moult_look(const char *source, const char *unless, struct moult_look *look,
+               struct moult_error *error) {
+    *look = (struct moult_look){.result = MOULT_LOOK_UNCHANGED};
+    if (moult_source_check(source, error) != 0)
+        return -1;
+    switch (moult_source_kind_of(source)) {
+    case MOULT_SOURCE_HUB:
+        return moult_look_at_hub(source, unless, look, error);
+    case MOULT_SOURCE_WEB:
+        return moult_look_at_web(source, unless, look, error);
+    default:
+        return moult_look_at_folder(source, unless, look, error);
+    }
+}
+
+void moult_look_release(struct moult_look *look) {
+    for (unsigned i = 0; i < look->path_count; i++)
+        free(look->paths[i]);
+    free(look->above);
+    look->above = NULL;
+    look->path_count = 0;
+}

@@ -15,8 +15,15 @@
 #ifndef MOULT_SOURCE_SOURCE_H
 #define MOULT_SOURCE_SOURCE_H
 
+#include <stdint.h>
+
 #include "base/error.h"
 #include "base/hash.h"
+
+/* What a source had at some moment, told apart cheaply from what it has at another: a hub's
+ * commit, a manifest's SHA-256 with its ETag, a folder's times and inodes. Where two are equal
+ * nothing was changed; where they differ, the revision's digest is the judge. */
+#define MOULT_VALIDATOR_BYTES 256
 
 struct moult_install_progress {
     void (*advance)(void *context, uint64_t bytes_done, uint64_t bytes_all);
@@ -27,6 +34,7 @@ struct moult_installed {
     char revision[MOULT_SHA256_HEX];
     bool was_there;             /* Nothing was copied: equal revision. */
     uint64_t bytes;
+    char validator[MOULT_VALIDATOR_BYTES];   /* Of the source, when this was taken. */
 };
 
 enum moult_source_kind { MOULT_SOURCE_FOLDER, MOULT_SOURCE_HUB, MOULT_SOURCE_WEB };
@@ -64,6 +72,45 @@ int moult_install_from_hub(const char *source, const char *data_folder,
 int moult_install_from_web(const char *url, const char *data_folder,
                            const struct moult_install_progress *progress,
                            struct moult_installed *installed, struct moult_error *error);
+
+/* Looking whether a source has something newer, as cheaply as that can be told. */
+enum moult_look_result {
+    MOULT_LOOK_UNCHANGED,       /* What had the validator `unless` is still there. */
+    MOULT_LOOK_CHANGED,
+    MOULT_LOOK_INCOMPLETE       /* Something is there that is not whole: it is being written. */
+};
+
+#define MOULT_LOOK_PATHS_MAX 16
+#define MOULT_LOOK_PATHS_BYTES_MAX 4096
+
+struct moult_look {
+    enum moult_look_result result;
+    char validator[MOULT_VALIDATOR_BYTES];   /* Not of what is incomplete. */
+    /* The folders that it lies in, and the one above, NULL where the kernel does not tell of
+     * changes there; malloc'ed, to be released after a failure, too. */
+    char *above;
+    char *paths[MOULT_LOOK_PATHS_MAX];
+    unsigned path_count;
+    /* Why it is incomplete; after a failure, how long a busy server wants to be left alone. */
+    struct moult_error reason;
+    uint64_t pause_s;
+};
+
+/* `unless` is "" or the validator of what is known. It asks once, a hub for the commit alone, a
+ * model server for a manifest with another ETag, and reads only the names and times of a
+ * folder. One that has changed is watched until it has been quiet for two seconds; it is
+ * complete when its weights have the length that they say, and its JSON files can be read. */
+int moult_look(const char *source, const char *unless, struct moult_look *look,
+               struct moult_error *error);
+void moult_look_release(struct moult_look *look);
+
+/* Of one kind each; for moult_look(). */
+int moult_look_at_folder(const char *folder, const char *unless, struct moult_look *look,
+                         struct moult_error *error);
+int moult_look_at_hub(const char *source, const char *unless, struct moult_look *look,
+                      struct moult_error *error);
+int moult_look_at_web(const char *url, const char *unless, struct moult_look *look,
+                      struct moult_error *error);
 
 /* Writes manifest.json into a model folder, for a model server to serve. `version` may be
  * NULL: the revision. */

@@ -1,6 +1,5 @@
 #include "source/transfer.h"
 
-#include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -15,6 +14,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "source/header.h"
 
 #define FRUITLESS_MAX 5             /* Attempts in a row that brought nothing. */
 #define SILENT_FRUITLESS_MAX 2      /* Who is not there is seldom there a second later. */
@@ -31,6 +31,7 @@ struct moult_transfer {
     CURL *curl;
     struct moult_transfer_options options;
     struct curl_slist *authorization;
+    struct curl_slist *condition;   /* Headers of a request that asks for news alone, or NULL. */
     const char *url;
     char reason[CURL_ERROR_SIZE];
     long status;
@@ -105,8 +106,7 @@ bool moult_transfer_same_origin(const char *base, const char *url) {
            (url[size] == '\0' || strchr("/?#", url[size]) != NULL);
 }
 
-/* NULL where the last answer has no such header. */
-static const char *header(const struct moult_transfer *transfer, const char *name) {
+const char *moult_transfer_header(const struct moult_transfer *transfer, const char *name) {
     struct curl_header *found;
     if (curl_easy_header(transfer->curl, name, 0, CURLH_HEADER, -1, &found) != CURLHE_OK)
         return NULL;
@@ -121,11 +121,8 @@ static bool place(struct moult_transfer *transfer) {
     if (transfer->buffer != NULL || transfer->at == 0)
         return true;
     uint64_t first = 0;
-    if (transfer->status == 206) {
-        const char *range = header(transfer, "Content-Range");
-        if (range == NULL || sscanf(range, "bytes %" SCNu64 "-", &first) != 1)
-            first = UINT64_MAX;
-    }
+    if (transfer->status == 206)
+        first = moult_header_range_first(moult_transfer_header(transfer, "Content-Range"));
     if (first == transfer->at) {
         transfer->resumed = true;
         return true;
@@ -196,13 +193,16 @@ static CURLcode perform(struct moult_transfer *transfer) {
     transfer->thrown_away = 0;
     snprintf(range, sizeof range, "%" PRIu64 "-", transfer->at);
     curl_easy_setopt(curl, CURLOPT_URL, transfer->url);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, ours ? transfer->authorization : NULL);
+    struct curl_slist *headers = transfer->condition;
+    if (headers == NULL && ours)
+        headers = transfer->authorization;
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
     curl_easy_setopt(curl, CURLOPT_RANGE,
                      transfer->buffer == NULL && transfer->at > 0 ? range : NULL);
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &transfer->status);
-    const char *error_code = header(transfer, "X-Error-Code");
+    const char *error_code = moult_transfer_header(transfer, "X-Error-Code");
     if (error_code != NULL)
         snprintf(transfer->error_code, sizeof transfer->error_code, "%s", error_code);
     return code;
@@ -275,6 +275,8 @@ static enum verdict judge(struct moult_transfer *transfer, CURLcode code, const 
                    what);
         return AGAIN;
     }
+    if (transfer->status == 304 && transfer->condition != NULL && code == CURLE_OK)
+        return DONE;
     if (transfer->status >= 400 || (transfer->status >= 300 && code == CURLE_OK))
         return fail_for_status(transfer, error);
     if (code != CURLE_OK)
@@ -289,19 +291,12 @@ static enum verdict judge(struct moult_transfer *transfer, CURLcode code, const 
 
 /* Again and again. */
 
-/* What a busy server asks for: `Retry-After: 5`, or `ratelimit: "api";r=0;t=5`. */
-static uint64_t asked_pause_ms(const struct moult_transfer *transfer) {
-    const char *value = header(transfer, "Retry-After");
+uint64_t moult_transfer_pause_ms(const struct moult_transfer *transfer) {
     if (transfer->status != 429 && transfer->status != 503)
         return 0;
-    if (value == NULL && (value = header(transfer, "ratelimit")) != NULL) {
-        value = strstr(value, "t=");
-        value = value != NULL ? value + 2 : NULL;
-    }
-    if (value == NULL || !isdigit((unsigned char)value[0]))
-        return 0;
-    unsigned long seconds = strtoul(value, NULL, 10);
-    return seconds > 86400 ? 86400000u : seconds * 1000u;
+    return moult_header_pause_ms(moult_transfer_header(transfer, "Retry-After"),
+                                 moult_transfer_header(transfer, "ratelimit"),
+                                 (int64_t)time(NULL));
 }
 
 static void sleep_ms(struct moult_transfer *transfer, uint64_t ms) {
@@ -316,7 +311,7 @@ static void sleep_ms(struct moult_transfer *transfer, uint64_t ms) {
 static bool wait_a_little(struct moult_transfer *transfer, unsigned fruitless,
                           struct moult_error *error) {
     uint64_t pause_ms = (uint64_t)PAUSE_MS_FIRST << fruitless;
-    uint64_t asked_ms = asked_pause_ms(transfer);
+    uint64_t asked_ms = moult_transfer_pause_ms(transfer);
     if (asked_ms > PAUSE_MS_MAX) {
         moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                    "%.200s is busy (status %ld), and asks to be left alone for %" PRIu64 " s.",
@@ -340,7 +335,7 @@ static int request(struct moult_transfer *transfer, const char *url, const char 
         if (verdict == DONE)
             return 0;
         fruitless = transfer->buffer == NULL && transfer->at > before ? 0 : fruitless + 1;
-        if (verdict == FAILED || fruitless == FRUITLESS_MAX ||
+        if (verdict == FAILED || transfer->options.once || fruitless == FRUITLESS_MAX ||
             (is_silent(code) && fruitless == SILENT_FRUITLESS_MAX) ||
             !wait_a_little(transfer, fruitless, &reason))
             return moult_fail(error, reason.code, "%s", reason.message);
@@ -349,31 +344,16 @@ static int request(struct moult_transfer *transfer, const char *url, const char 
     }
 }
 
-/* `<URL>; rel="next"`, absolute or from the root, and of the same origin. */
+/* Pages of another origin are not asked. */
 static int take_next(struct moult_transfer *transfer, const char *url, char **next,
                      struct moult_error *error) {
-    const char *link = header(transfer, "Link");
-    *next = NULL;
-    while (link != NULL && (link = strchr(link, '<')) != NULL) {
-        const char *end = strchr(++link, '>');
-        size_t rest = end != NULL ? strcspn(end, ",") : 0;
-        const char *rel = end != NULL ? strstr(end, "rel=\"next\"") : NULL;
-        if (rel != NULL && rel < end + rest) {
-            size_t origin = (size_t)(strchr(strstr(url, "://") + 3, '/') - url);
-            *next = link[0] == '/' && link[1] != '/'
-                        ? moult_format("%.*s%.*s", (int)origin, url, (int)(end - link), link)
-                        : moult_copy_bytes(link, (size_t)(end - link));
-            break;
-        }
-        link = end;
-    }
+    *next = moult_header_next_page(moult_transfer_header(transfer, "Link"), url);
     if (*next == NULL || moult_transfer_same_origin(url, *next))
         return 0;
-    moult_fail(error, MOULT_ERROR_INVALID, "%.200s goes on at another host, which is not asked.",
-               url);
     free(*next);
     *next = NULL;
-    return -1;
+    return moult_fail(error, MOULT_ERROR_INVALID,
+                      "%.200s goes on at another host, which is not asked.", url);
 }
 
 int moult_transfer_get(struct moult_transfer *transfer, const char *url, size_t size_max,
@@ -389,6 +369,29 @@ int moult_transfer_get(struct moult_transfer *transfer, const char *url, size_t 
     if (result == 0)
         *bytes = moult_buffer_take(&buffer, size);
     moult_buffer_release(&buffer);
+    return result;
+}
+
+/* The token is not sent along: only plain model servers are asked so, and they have none. */
+int moult_transfer_get_news(struct moult_transfer *transfer, const char *url, size_t size_max,
+                            const char *etag, const char *date, char **bytes, size_t *size,
+                            struct moult_error *error) {
+    *bytes = NULL;
+    *size = 0;
+    if (etag == NULL && date == NULL)
+        return moult_transfer_get(transfer, url, size_max, bytes, size, NULL, error);
+    char *header = moult_format("%s: %s", etag != NULL ? "If-None-Match" : "If-Modified-Since",
+                                etag != NULL ? etag : date);
+    transfer->condition = curl_slist_append(NULL, header);
+    MOULT_REQUIRE(transfer->condition != NULL);
+    free(header);
+    int result = moult_transfer_get(transfer, url, size_max, bytes, size, NULL, error);
+    curl_slist_free_all(transfer->condition);
+    transfer->condition = NULL;
+    if (result == 0 && transfer->status == 304) {
+        free(*bytes);
+        *bytes = NULL;
+    }
     return result;
 }
 

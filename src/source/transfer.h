@@ -26,6 +26,7 @@ struct moult_transfer_options {
     /* While it goes on or waits, several times a second: so many bytes of the file are there. */
     void (*advance)(void *context, uint64_t bytes);
     void *context;
+    bool once;                      /* Trouble is told at once: whoever asks will ask again. */
 };
 
 /* The strings of the options must outlive it. */
@@ -37,6 +38,12 @@ void moult_transfer_close(struct moult_transfer *transfer);
 int moult_transfer_get(struct moult_transfer *transfer, const char *url, size_t size_max,
                        char **bytes, size_t *size, char **next, struct moult_error *error);
 
+/* The same, only where the answer is another than the one that had this ETag, or else this date
+ * (either may be NULL): *bytes is NULL where it still is that one. */
+int moult_transfer_get_news(struct moult_transfer *transfer, const char *url, size_t size_max,
+                            const char *etag, const char *date, char **bytes, size_t *size,
+                            struct moult_error *error);
+
 /* Completes the file `fd`, of which the first bytes may be there already, to `size`
  * bytes. *resumed: some of the bytes are from before. `what` names it in messages. */
 int moult_transfer_download(struct moult_transfer *transfer, const char *url, int fd,
@@ -46,6 +53,10 @@ int moult_transfer_download(struct moult_transfer *transfer, const char *url, in
 /* Of the last answer: its status, 0 where there was none, and its X-Error-Code or "". */
 long moult_transfer_status(const struct moult_transfer *transfer);
 const char *moult_transfer_error_code(const struct moult_transfer *transfer);
+/* A header of it, or NULL; the transfer's own until the next request. */
+const char *moult_transfer_header(const struct moult_transfer *transfer, const char *name);
+/* How long a 429 or 503 asks to be left alone; 0 where it does not. */
+uint64_t moult_transfer_pause_ms(const struct moult_transfer *transfer);
 
 /* "https://host:port" begins `url`, and nothing of the host follows. */
 bool moult_transfer_same_origin(const char *base, const char *url);

@@ -83,3 +83,17 @@ def patient():
 def model_server(tmp_path):
     with ModelServer(tmp_path / "www") as server:
         yield server
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """certificates(name) → key and certificate in one file; as .crt, the latter alone."""
+    def make(name):
+        both, alone = tmp_path / f"{name}.pem", tmp_path / f"{name}.crt"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-keyout", both, "-out", alone], check=True, capture_output=True)
+        with open(both, "a") as file:
+            file.write(alone.read_text())
+        return both
+    return make

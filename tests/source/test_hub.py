@@ -332,19 +332,13 @@ def test_a_snapshot_that_is_not_complete(hub, puller, tiny, cached):
 
 # ---- TLS ----
 
-def test_a_certificate_that_nobody_knows(puller, tiny, tmp_path):
-    key = tmp_path / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-                    "-keyout", key, "-out", tmp_path / "certificate.pem"], check=True,
-                   capture_output=True)
-    certificate = tmp_path / "certificate.pem"
-    with open(key, "a") as both:
-        both.write(certificate.read_text())
+def test_a_certificate_that_nobody_knows(puller, tiny, certificates):
+    key = certificates("hub")
     with Hub(certificate=key) as hub:
         hub.publish(NAME, tiny["a"])
         puller.refused(NAME, "cannot be reached", "certificate", HF_ENDPOINT=hub.url)
-        is_what(tiny["a"], puller.pulled(NAME, HF_ENDPOINT=hub.url, SSL_CERT_FILE=str(certificate)))
+        is_what(tiny["a"], puller.pulled(NAME, HF_ENDPOINT=hub.url,
+                                         SSL_CERT_FILE=str(key.with_suffix(".crt"))))
 
 
 # ---- Together ----

@@ -6,6 +6,7 @@ on demand, and remember what they were asked.
         hub.misbehave("model.safetensors", close_after(1000))
 """
 
+import email.utils
 import hashlib
 import http.server
 import itertools
@@ -150,16 +151,17 @@ class Server(http.server.ThreadingHTTPServer):
 class Loopback:
     """What both have: a port, rules of misbehaviour, a memory."""
 
-    def __init__(self, certificate=None):
+    def __init__(self, certificate=None, port=0):
         self.lock, self.over = threading.Lock(), threading.Event()
         self.requests, self.faults = [], []
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.server.owner = self
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.server.server_port}"
+        self.port = self.server.server_port
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self):
@@ -219,7 +221,8 @@ class Hub(Loopback):
     def publish(self, repo, folder, branch="main"):
         """Returns the commit that the branch is now."""
         files = files_of(folder)
-        name = f"{repo} {next(self.count)} {sorted(files)}".encode()
+        blobs = [(name, blob_name(data)) for name, data in files.items()]
+        name = f"{repo} {next(self.count)} {blobs}".encode()
         commit = hashlib.sha1(name).hexdigest()
         self.commits[repo, commit] = files
         self.branches[repo, branch] = commit
@@ -281,10 +284,18 @@ class Hub(Loopback):
 class ModelServer(Loopback):
     """A folder as it is on the disk at each moment."""
 
-    def __init__(self, folder, **more):
+    def __init__(self, folder, tags="both", **more):
         super().__init__(**more)
-        self.folder = pathlib.Path(folder)
+        self.folder, self.tags = pathlib.Path(folder), tags
 
     def reply(self, path, query, headers):
+        """As nginx does it: both validators are made of time and size, in whole seconds."""
         file = self.folder / path.lstrip("/")
-        return Reply(200, file.read_bytes()) if file.is_file() else Reply(404)
+        if not file.is_file():
+            return Reply(404)
+        changed, size = int(file.stat().st_mtime), file.stat().st_size
+        etag, date = f'"{changed:x}-{size:x}"', email.utils.formatdate(changed, usegmt=True)
+        tags = {"ETag": etag, "Last_Modified": date} if self.tags == "both" else \
+            {"Last_Modified": date} if self.tags == "date" else {}
+        known = headers.get("If-None-Match") == etag or headers.get("If-Modified-Since") == date
+        return Reply(304, **tags) if tags and known else Reply(200, file.read_bytes(), **tags)

@@ -41,6 +41,7 @@ static void is_read_as_it_was_written(void **unused) {
     slot->next_generation = 9;
     slot->current = model(8, DIGEST_A);
     slot->previous = model(7, DIGEST_B);
+    snprintf(slot->seen, sizeof slot->seen, "%s E\"5-6\"", DIGEST_A);
     moult_state_refuse(slot, DIGEST_B);
     moult_state_note(slot, 5, 8, MOULT_UPDATE_LIVE, "Rolled \"back\".", 1700000000);
     moult_state_note(slot, 6, 0, MOULT_UPDATE_CANCELLED, "", 1700000001);
@@ -52,6 +53,7 @@ static void is_read_as_it_was_written(void **unused) {
     slot = moult_state_find(&again, "minilm");
     assert_string_equal(slot->source, "/models/\"a\"\n");
     assert_int_equal(slot->previous.generation, 7);
+    assert_string_equal(slot->seen, DIGEST_A " E\"5-6\"");
     assert_true(moult_state_refused(slot, DIGEST_B));
     assert_false(moult_state_refused(slot, DIGEST_A));
     assert_int_equal(moult_state_last_id(&again), 6);
