@@ -6,14 +6,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 /* "crash", … at the start of `action`, which need not end there. */
 static int says(const char *action, const char *word) {
     return strncmp(action, word, strlen(word)) == 0;
+}
+
+/* Takes that many MiB and holds them for a second. Shared memory is what RLIMIT_DATA does not
+ * count. */
+static void grow(const char *mebibytes, int kind) {
+    for (long left = strtol(mebibytes, NULL, 10); left > 0; left--) {
+        char *memory = kind == MAP_PRIVATE ? moult_allocate(1, MOULT_MIB)
+                                           : mmap(NULL, MOULT_MIB, PROT_READ | PROT_WRITE,
+                                                  kind | MAP_ANONYMOUS, -1, 0);
+        if (memory != MAP_FAILED)
+            memset(memory, 1, MOULT_MIB);
+        nanosleep(&(struct timespec){0, 4000000}, NULL);
+    }
+    nanosleep(&(struct timespec){1, 0}, NULL);
 }
 
 static void act(const char *action, const char *where) {
@@ -24,6 +41,10 @@ static void act(const char *action, const char *where) {
         _exit(3);
     while (says(action, "hang"))
         pause();
+    if (says(action, "grow:"))
+        grow(action + strlen("grow:"), MAP_PRIVATE);
+    if (says(action, "grow-unlimited:"))
+        grow(action + strlen("grow-unlimited:"), MAP_SHARED);
     if (says(action, "sleep:")) {
         long milliseconds = strtol(action + strlen("sleep:"), NULL, 10);
         struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};

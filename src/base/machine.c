@@ -196,15 +196,20 @@ static uint64_t read_number(const char *folder, const char *name) {
     return number;
 }
 
-/* The number behind `key` in a file of "key number" lines; 0 where there is none. */
+/* The number behind `key` in a text of "key number" lines; 0 where there is none. */
+static uint64_t find_keyed(const char *text, const char *key) {
+    size_t size = strlen(key);
+    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, key, size) == 0 && (line[size] == ' ' || line[size] == ':'))
+            return strtoull(line + size + 1, NULL, 10);
+    }
+    return 0;
+}
+
 static uint64_t read_keyed(const char *folder, const char *name, const char *key) {
     char *text = read_text(folder, name);
-    uint64_t number = 0;
-    size_t size = strlen(key);
-    char *rest = text;
-    for (char *line; (line = strsep(&rest, "\n")) != NULL;)
-        if (strncmp(line, key, size) == 0 && (line[size] == ' ' || line[size] == ':'))
-            number = strtoull(line + size + 1, NULL, 10);
+    uint64_t number = find_keyed(text, key);
     free(text);
     return number;
 }
@@ -218,6 +223,18 @@ static void apply_quota(struct moult_cgroup_limits *limits, uint64_t quota_us, u
     if (quota_us > UINT64_MAX / 1000 || period_us == 0 || period_us == NO_LIMIT)
         return;
     lower(&limits->milli_cpus, (quota_us * 1000 + period_us - 1) / period_us);
+}
+
+/* Pages of files, which the kernel drops before it kills; but not those of running programs. A
+ * file that was read twice is active, and no harder to drop: the model that has just
+ * been pulled and is about to be loaded is one. */
+static uint64_t read_droppable(const char *folder, bool v1) {
+    char *text = read_text(folder, "/memory.stat");
+    uint64_t files = find_keyed(text, v1 ? "total_inactive_file" : "inactive_file") +
+                     find_keyed(text, v1 ? "total_active_file" : "active_file");
+    uint64_t mapped = find_keyed(text, v1 ? "total_mapped_file" : "file_mapped");
+    free(text);
+    return files > mapped ? files - mapped : 0;
 }
 
 static void apply_memory(struct moult_cgroup_limits *limits, uint64_t most, uint64_t used,
@@ -238,8 +255,11 @@ static void ask_v2(const char *folder, struct moult_cgroup_limits *limits) {
     if (text != NULL && sscanf(text, "%" SCNu64 " %" SCNu64, &quota_us, &period_us) == 2)
         apply_quota(limits, quota_us, period_us);
     free(text);
-    apply_memory(limits, read_number(folder, "/memory.max"), read_number(folder, "/memory.current"),
-                 read_keyed(folder, "/memory.stat", "inactive_file"));
+    uint64_t most = read_number(folder, "/memory.max");
+    /* Above it nobody is killed, but everybody is slowed down. */
+    lower(&most, read_number(folder, "/memory.high"));
+    apply_memory(limits, most, read_number(folder, "/memory.current"),
+                 read_droppable(folder, false));
 }
 
 static void ask_v1_cpu(const char *folder, struct moult_cgroup_limits *limits) {
@@ -250,7 +270,7 @@ static void ask_v1_cpu(const char *folder, struct moult_cgroup_limits *limits) {
 static void ask_v1_memory(const char *folder, struct moult_cgroup_limits *limits) {
     apply_memory(limits, read_number(folder, "/memory.limit_in_bytes"),
                  read_number(folder, "/memory.usage_in_bytes"),
-                 read_keyed(folder, "/memory.stat", "total_inactive_file"));
+                 read_droppable(folder, true));
 }
 
 static uint32_t threads_by_affinity(void) {
@@ -306,6 +326,12 @@ uint64_t moult_machine_resident_bytes(int pid) {
         pages = 0;
     free(text);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t moult_machine_peak_bytes(int pid) {
+    char folder[64];
+    snprintf(folder, sizeof folder, "/proc/%d", pid == 0 ? (int)getpid() : pid);
+    return read_keyed(folder, "/status", "VmHWM") * 1024;
 }
 
 uint64_t moult_clock_ns(void) {

@@ -6,12 +6,15 @@
 
 /* Threads that can run at once: affinity mask and cpu.max (rounded up), at least 1. */
 uint32_t moult_machine_threads(void);
-/* The least of physical memory and memory.max of every enclosing cgroup (v2 and v1). */
+/* The least of physical memory and memory.max and memory.high of every enclosing cgroup (v2
+ * and v1). */
 uint64_t moult_machine_memory_bytes(void);
 /* What is left of it for a new allocation just now. */
 uint64_t moult_machine_memory_free_bytes(void);
 /* Resident bytes of a process (0 for this one), 0 when it is gone. */
 uint64_t moult_machine_resident_bytes(int pid);
+/* The most that it ever was. */
+uint64_t moult_machine_peak_bytes(int pid);
 /* CLOCK_MONOTONIC. */
 uint64_t moult_clock_ns(void);
 

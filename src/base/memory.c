@@ -11,8 +11,20 @@
 
 #define ALIGNMENT 64ul
 #define HUGE_PAGE (2ul * 1024 * 1024)
+#define SMALL_PAGE 4096ul
+
+static void (*last_words)(size_t bytes);
+
+void moult_memory_on_exhausted(void (*call)(size_t bytes)) {
+    last_words = call;
+}
 
 static _Noreturn void exhausted(size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes))
+        bytes = SIZE_MAX;
+    if (last_words != NULL)
+        last_words(bytes);
     fprintf(stderr, "moult: out of memory: %zu times %zu bytes were refused.\n", count, size);
     fflush(stderr);
     _Exit(1);
@@ -70,6 +82,15 @@ static size_t mapped_bytes(size_t bytes) {
     return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
 }
 
+size_t moult_large_bytes(size_t bytes) {
+    size_t mapped = mapped_bytes(bytes);
+    if (mapped > 0)
+        return mapped;
+    if (bytes > SIZE_MAX - ALIGNMENT)
+        return SIZE_MAX;
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
 static void *map_aligned(size_t size) {
     size_t size_with_slack = size + HUGE_PAGE;
     char *start = mmap(NULL, size_with_slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -98,6 +119,11 @@ void *moult_allocate_large(size_t bytes) {
     if (memory != NULL)
         memset(memory, 0, rounded);
     return memory;
+}
+
+void moult_touch_large(void *memory, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += SMALL_PAGE)
+        ((volatile char *)memory)[at] = 0;
 }
 
 void moult_free_large(void *memory, size_t bytes) {

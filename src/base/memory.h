@@ -14,9 +14,17 @@ char *moult_copy_bytes(const char *bytes, size_t size);          /* NUL added. *
 char *moult_format(const char *format, ...)                      /* malloc'ed. */
     __attribute__((format(printf, 1, 2)));
 
+/* Called with the size that was refused, just before the process ends for want of
+ * memory: it must not ask for any. For the process; NULL: nobody. */
+void moult_memory_on_exhausted(void (*last_words)(size_t bytes));
+
 /* Zeroed, aligned to 64 bytes; large ones on huge pages where there are any.
  * NULL when the machine has not that much. Freed by moult_free_large(). */
 void *moult_allocate_large(size_t bytes);
+/* Has the machine bring every page, so that nobody waits for one later. */
+void moult_touch_large(void *memory, size_t bytes);
 void moult_free_large(void *memory, size_t bytes);
+/* What moult_allocate_large() takes for so many: whole huge pages, where it is one or more. */
+size_t moult_large_bytes(size_t bytes);
 
 #endif

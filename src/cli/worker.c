@@ -2,6 +2,7 @@
  * line). It is not in the help, since nobody else can use it. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,7 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
                                           {"parent", required_argument, NULL, 'p'},
                                           {"threads", required_argument, NULL, 't'},
                                           {"label", required_argument, NULL, 'l'},
+                                          {"memory", required_argument, NULL, 'm'},
                                           {"urgent", no_argument, NULL, 'u'},
                                           {NULL, 0, NULL, 0}};
     unsigned long number;
@@ -69,6 +71,8 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
             good = read_only_number(optarg, 1ul << 31, parent);
         else if (option == 't' && (good = read_only_number(optarg, MOULT_THREADS_MAX, &number)))
             options->threads = (uint32_t)number;
+        else if (option == 'm' && (good = read_only_number(optarg, ULONG_MAX, &number)))
+            options->memory_bytes = number;
         else if (option == 'l')
             options->label = optarg;
         else if (option == 'u')

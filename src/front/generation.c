@@ -24,10 +24,12 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "front/memory.h"
 #include "front/slot.h"
 
 #define SECOND_NS 1000000000ull
 #define WATCHDOG_LOOK_NS SECOND_NS
+#define MEMORY_LOOK_NS (SECOND_NS / 100)
 #define EXIT_GRACE_NS (5 * SECOND_NS)
 #define LONG_RUN_NS (10 * SECOND_NS)
 #define STRIKES_OUT 5
@@ -166,6 +168,11 @@ static int start_run(struct moult_generation *generation, struct moult_error *er
         .threads = slots->threads,
         .urgent = current == NULL || current == generation || !current->ready,
     };
+    /* A limit is for one that nobody needs yet. What serves, or has served, starts whatever the
+     * machine says: there is nothing to be lost by it. */
+    generation->promised_bytes =
+        generation->phase == MOULT_GENERATION_CANDIDATE ? moult_memory_promise() : 0;
+    order.memory_bytes = generation->promised_bytes == UINT64_MAX ? 0 : generation->promised_bytes;
     generation->restart_ns = 0;
     generation->ready = false;
     generation->process =
@@ -174,13 +181,15 @@ static int start_run(struct moult_generation *generation, struct moult_error *er
     free(label);
     if (generation->process == NULL)
         return -1;
-    moult_slots_wake_by(slots, moult_clock_ns() + WATCHDOG_LOOK_NS);
+    moult_slots_wake_by(slots, moult_clock_ns() + (generation->promised_bytes > 0
+                                                       ? MEMORY_LOOK_NS : WATCHDOG_LOOK_NS));
     return 0;
 }
 
 static void become_ready(struct moult_generation *generation) {
     struct moult_slots *slots = generation->slot->slots;
     generation->ready = true;
+    generation->promised_bytes = 0;
     generation->ready_ns = moult_clock_ns();
     if (!generation->was_ready)
         generation->ready_at = (uint64_t)time(NULL);
@@ -533,6 +542,13 @@ static void watch(struct moult_generation *generation, uint64_t now_ns) {
     moult_process_kill(generation->process, reason);
 }
 
+static void watch_memory(struct moult_generation *generation) {
+    char reason[160];
+    if (moult_memory_exceeds(moult_process_pid(generation->process), generation->promised_bytes,
+                             reason, sizeof reason))
+        moult_process_kill(generation->process, reason);
+}
+
 static void lower(uint64_t *due_ns, uint64_t ns) {
     if (ns != 0 && ns < *due_ns)
         *due_ns = ns;
@@ -565,6 +581,10 @@ uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now
     if (generation->process != NULL && (!generation->ready || generation->running_count > 0)) {
         watch(generation, now_ns);
         due_ns = now_ns + WATCHDOG_LOOK_NS;
+    }
+    if (generation->process != NULL && generation->promised_bytes > 0) {
+        watch_memory(generation);
+        due_ns = now_ns + MEMORY_LOOK_NS;
     }
     lower(&due_ns, generation->restart_ns);
     lower(&due_ns, generation->drain_until_ns);

@@ -19,6 +19,7 @@ struct moult_process_order {
     const char *label;       /* "minilm 7" */
     uint32_t threads;
     bool urgent;             /* Nothing serves beside it: it need not yield while it loads. */
+    uint64_t memory_bytes;   /* It must not take more until it is ready; 0: it may. */
 };
 
 struct moult_process_end {

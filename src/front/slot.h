@@ -54,6 +54,7 @@ struct moult_generation {
 
     /* The present run. */
     struct moult_process *process;    /* NULL between two runs. */
+    uint64_t promised_bytes;          /* Of memory, until it is ready; 0: no limit. */
     bool ready;
     uint64_t ready_ns;
 

@@ -40,11 +40,8 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "front/memory.h"
 #include "front/update_run.h"
-
-/* A worker needs its weights, and a little for tokenizer, scratch and answers. */
-#define MEMORY_PER_MODEL_BYTE 1.3
-#define MEMORY_BASE_BYTES (48 * MOULT_MIB)
 
 /* Deaths, one after the other, each within that time of being ready: then it is refused. */
 #define DEATHS_MAX 3
@@ -267,16 +264,17 @@ static void reserve(struct moult_update *update) {
 
 /* Load and check. */
 
-/* A candidate that does not fit would be killed, or, in a container, everything with it. */
+/* A candidate that does not fit would be killed, or, in a container, everything with it. What is
+ * hopeless ends here; what the model needs exactly its worker computes before it takes any. */
 static int check_memory(const struct moult_update *update, struct moult_error *error) {
-    uint64_t needed = (uint64_t)((double)update->bytes * MEMORY_PER_MODEL_BYTE) + MEMORY_BASE_BYTES;
-    uint64_t available = moult_machine_memory_free_bytes();
-    if (needed <= available)
+    uint64_t least = moult_memory_least(update->bytes);
+    uint64_t promise = moult_memory_promise();
+    if (least <= promise)
         return 0;
     return moult_fail(error, MOULT_ERROR_SYSTEM,
-                      "The model needs about %llu MiB of memory beside what is running, and only "
+                      "The model needs %llu MiB of memory or more beside what is running, and only "
                       "%llu MiB are free.",
-                      (unsigned long long)(needed >> 20), (unsigned long long)(available >> 20));
+                      (unsigned long long)(least >> 20), (unsigned long long)(promise >> 20));
 }
 
 static void load(struct moult_update *update) {

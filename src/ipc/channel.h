@@ -15,7 +15,8 @@
  *
  *     moult worker --channel=3,4,5 --folder=6 --parent=PID --threads=N --label="minilm 7"
  *
- * and --urgent where it need not yield to another while it loads,
+ * with --urgent where it need not yield to another while it loads, and --memory=BYTES where it
+ * must not take more than that until it is ready,
  * with the descriptors of moult_channel_worker_fds() and of the installed
  * folder under the numbers that it names, and PID its own. All other
  * descriptors above 2 are closed by the worker. */
@@ -52,6 +53,8 @@ struct moult_worker_report {
     char architecture[32], pooling[16], kernels[16], precision[16];
     bool normalized, has_query_prompt, has_document_prompt;
     uint32_t dimensions, tokens_max, vocabulary_size, layers, threads;
+    /* Computed before it loads (model/footprint.h): at most, and once it serves. 0: not known. */
+    uint64_t memory_peak_bytes, memory_bytes;
 };
 
 struct moult_channel;

@@ -44,16 +44,22 @@ static size_t align16(size_t floats) {
     return (floats + 15) / 16 * 16;
 }
 
+/* Of the longest span: a sequence is never cut. */
+static uint32_t span_rows(const struct moult_config *config) {
+    return config->tokens_max > SPAN_ROWS ? config->tokens_max : SPAN_ROWS;
+}
+
 struct moult_encoder *moult_encoder_open(const struct moult_model *model, uint32_t tokens_max) {
     struct moult_encoder *encoder = moult_allocate(1, sizeof *encoder);
-    uint32_t longest = model->config.tokens_max;
 
-    MOULT_REQUIRE(tokens_max >= longest);
+    MOULT_REQUIRE(tokens_max >= model->config.tokens_max);
     encoder->model = model;
     encoder->tokens_max = tokens_max;
     if (moult_activations_init(&encoder->activations, &model->config,
-                               longest > SPAN_ROWS ? longest : SPAN_ROWS))
+                               span_rows(&model->config))) {
+        moult_touch_large(encoder->activations.memory, encoder->activations.bytes);
         return encoder;
+    }
     free(encoder);
     return NULL;
 }
@@ -109,24 +115,43 @@ void moult_vector_unit(const struct moult_model *model, float *vector) {
     model->kernels->unit(vector, model->config.width);
 }
 
+/* Floats of each part, in the order in which they lie in the allocation. */
+struct parts {
+    size_t hidden, qkv, inner, scratch, all;
+};
+
+static struct parts parts_of(const struct moult_config *config, uint32_t rows) {
+    size_t C = config->width, block = least(rows, BLOCK_ROWS);
+    struct parts parts = {
+        .hidden = align16(rows * C),
+        .qkv = align16(rows * 3 * C),
+        .inner = align16(block * config->inner_width),
+        .scratch = align16(moult_attention_scratch_floats(rows, config->head_width)),
+    };
+
+    parts.all = 2 * parts.hidden + parts.qkv + parts.inner + parts.scratch;
+    return parts;
+}
+
+size_t moult_encoder_bytes(const struct moult_config *config) {
+    return moult_large_bytes(parts_of(config, span_rows(config)).all * sizeof(float));
+}
+
 bool moult_activations_init(struct moult_activations *activations,
                             const struct moult_config *config, uint32_t rows) {
-    size_t C = config->width, block = least(rows, BLOCK_ROWS);
-    size_t hidden = align16(rows * C), qkv = align16(rows * 3 * C);
-    size_t inner = align16(block * config->inner_width);
-    size_t scratch = align16(moult_attention_scratch_floats(rows, config->head_width));
+    struct parts parts = parts_of(config, rows);
     float *at;
 
     *activations = (struct moult_activations){.rows = rows};
-    activations->bytes = (2 * hidden + qkv + inner + scratch) * sizeof(float);
+    activations->bytes = parts.all * sizeof(float);
     activations->memory = at = moult_allocate_large(activations->bytes);
     if (at == NULL)
         return false;
     activations->hidden = at;
-    activations->context = at += hidden;
-    activations->qkv = at += hidden;
-    activations->inner = at += qkv;
-    activations->scratch = at + inner;
+    activations->context = at += parts.hidden;
+    activations->qkv = at += parts.hidden;
+    activations->inner = at += parts.qkv;
+    activations->scratch = at + parts.inner;
     return true;
 }
 

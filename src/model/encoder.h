@@ -16,6 +16,8 @@ struct moult_activations {
     uint32_t rows;
 };
 
+/* What a moult_encoder of this model takes. */
+size_t moult_encoder_bytes(const struct moult_config *config);
 /* False when the machine has no memory left. */
 bool moult_activations_init(struct moult_activations *activations,
                             const struct moult_config *config, uint32_t rows);

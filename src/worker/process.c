@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 
 #define LOADING_OOM_SCORE 1000
@@ -53,6 +54,30 @@ void moult_process_cover(struct moult_exposure *exposure) {
                           strerror(errno));
     close(exposure->fd);
     exposure->fd = -1;
+}
+
+/* The limit counts what is asked for, touched or not: the stack of the loading thread, and what
+ * the heap keeps in store. */
+#define MEMORY_UNTOUCHED_BYTES (32 * MOULT_MIB)
+
+void moult_process_limit_memory(uint64_t bytes, struct moult_memory_limit *limit) {
+    struct rlimit now;
+    *limit = (struct moult_memory_limit){0};
+    bytes += MEMORY_UNTOUCHED_BYTES;
+    if (getrlimit(RLIMIT_DATA, &now) != 0 || bytes >= now.rlim_cur)
+        return;
+    limit->before = now.rlim_cur;
+    limit->most = now.rlim_max;
+    now.rlim_cur = bytes;
+    limit->set = setrlimit(RLIMIT_DATA, &now) == 0;
+}
+
+/* The soft limit alone was lowered, so the way back needs no privilege. */
+void moult_process_unlimit_memory(struct moult_memory_limit *limit) {
+    if (limit->set && setrlimit(RLIMIT_DATA, &(struct rlimit){limit->before, limit->most}) != 0)
+        moult_log_warning("The limit of memory stays as it was while loading: %s.",
+                          strerror(errno));
+    limit->set = false;
 }
 
 void moult_thread_yield_always(void) {

@@ -3,6 +3,9 @@
 #ifndef MOULT_WORKER_PROCESS_H
 #define MOULT_WORKER_PROCESS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 /* Signals for the whole process group (Ctrl-C, a service manager's SIGTERM) are the
  * front's business: it lets the worker finish what was admitted, and asks it to
  * exit. So the worker ignores them; it dies with its front, or by SIGKILL. */
@@ -17,6 +20,16 @@ struct moult_exposure {
 };
 struct moult_exposure moult_process_expose(void);
 void moult_process_cover(struct moult_exposure *exposure);
+
+/* While it loads, the process may hold so much memory of its own and no more: a request
+ * beyond it fails, where the control group's limit would kill, and perhaps not this
+ * process alone. Best effort: the front watches as well. */
+struct moult_memory_limit {
+    bool set;
+    uint64_t before, most;
+};
+void moult_process_limit_memory(uint64_t bytes, struct moult_memory_limit *limit);
+void moult_process_unlimit_memory(struct moult_memory_limit *limit);
 
 /* The nice value of threads that load. */
 #define MOULT_LOADING_NICE 10

@@ -57,6 +57,7 @@ static const struct rule allowed[] = {
     {SCMP_SYS(madvise), 0, {{0}}},
     {SCMP_SYS(mremap), 0, {{0}}},
     {SCMP_SYS(munmap), 0, {{0}}},
+    {SCMP_SYS(prlimit64), 2, {INT(0, 0), INT(1, RLIMIT_DATA)}},
     {SCMP_SYS(mmap), 2, {BITS(2, PROT_EXEC, 0), BITS(3, MAP_ANONYMOUS, MAP_ANONYMOUS)}},
     {SCMP_SYS(mprotect), 1, {BITS(2, PROT_EXEC, 0)}},
     /* Open descriptors: model files, the front's eventfd, the score, standard error. */

@@ -3,19 +3,24 @@
  *     main thread        loading thread (low)       compute threads (N)
  *     map, open files
  *     enter the sandbox
- *     report LOADING ──> load, pack
+ *     report LOADING ──> compute the footprint: does it fit?
+ *                        load, pack
  *                        report CHECKING, check
+ *                        N encoders, warm
  *     join <───────────┘
- *     start ───────────────────────────────────────> encoder, warm
- *     report READY, open the gate <────────────────┘
- *                                                    take, answer, take, …
+ *     start ───────────────────────────────────────> wait at the gate
+ *     report READY, open the gate ─────────────────> take, answer, take, …
  *     join <─────────────────────────────────────────┘ when asked to exit
+ *
+ * Everything that costs time or memory is done by the loading thread, because beside a
+ * generation that serves it has to be done in the background.
  *
  * Whatever fails on the way is reported as FAILED with its reason, and the
  * process exits with 1. */
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -25,10 +30,12 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
 #include "ipc/port.h"
+#include "model/footprint.h"
 #include "model/model.h"
 #include "worker/answer.h"
 #include "worker/batch.h"
@@ -39,8 +46,14 @@
 #define LOADING_LOOK_NS 200000000u
 #define LOADING_MOVES_NS 2000000u
 
-/* Where compute threads wait when they are warm. */
+/* Where compute threads wait until all of them are there. */
 enum gate { GATE_CLOSED, GATE_OPEN, GATE_NEVER };
+
+struct seat {
+    struct worker *worker;
+    struct moult_answerer *answerer;
+    pthread_t thread;
+};
 
 struct worker {
     struct moult_port *port;
@@ -48,15 +61,19 @@ struct worker {
     struct moult_model_files *files;
     struct moult_model *model;
     struct moult_batch *batch;
-    uint32_t threads;
+    struct seat seats[MOULT_THREADS_MAX];
+    uint32_t threads;                    /* Of the seats, so many are taken. */
+    uint64_t memory_bytes;
     bool urgent;
     struct moult_error error;
 
-    pthread_mutex_t lock;                /* Guards the three below. */
+    pthread_mutex_t lock;                /* Guards the gate. */
     pthread_cond_t changed;
-    uint32_t warm, unable;               /* Compute threads that are ready, or never will be. */
     enum gate gate;
 };
+
+/* Who tells the front why, when memory is refused to one that cannot do without. */
+static struct worker *last_speaker;
 
 static int load(struct worker *worker);
 static int serve(struct worker *worker);
@@ -72,6 +89,7 @@ int moult_worker_main(const struct moult_worker_options *options) {
     moult_fault_point("start");
 
     worker.urgent = options->urgent;
+    worker.memory_bytes = options->memory_bytes;
     worker.threads = options->threads ? options->threads : moult_machine_threads();
     if (worker.threads > MOULT_THREADS_MAX)
         worker.threads = MOULT_THREADS_MAX;
@@ -101,6 +119,8 @@ int moult_worker_main(const struct moult_worker_options *options) {
 }
 
 static void worker_close(struct worker *worker) {
+    for (uint32_t i = 0; i < worker->threads; i++)
+        moult_answerer_close(worker->seats[i].answerer);
     moult_batch_close(worker->batch);
     moult_model_close(worker->model);
     moult_model_files_close(worker->files);
@@ -122,6 +142,34 @@ static void report_progress(void *context, double done) {
     report_state(worker, MOULT_WORKER_LOADING);
 }
 
+#define MIB_OF(bytes) ((unsigned long long)((bytes) >> 20))
+
+/* What the process takes whatever the model, measured: program, libraries, heap, the pages of
+ * the channel that are touched; and a thread's stack. */
+#define PROGRAM_BYTES (12 * MOULT_MIB)
+#define STACK_BYTES (128 * MOULT_KIB)
+
+/* Files that do not say what they will take are refused by what loads them. */
+static int check_memory(struct worker *worker) {
+    struct moult_footprint footprint;
+    struct moult_worker_report *report = &worker->report;
+    uint64_t own_bytes = PROGRAM_BYTES + worker->threads * STACK_BYTES;
+    if (moult_footprint_compute(&footprint, worker->files, moult_kernels_best()) != 0)
+        return 0;
+    report->memory_peak_bytes =
+        own_bytes + moult_footprint_peak(&footprint, worker->threads);
+    report->memory_bytes = own_bytes + moult_footprint_steady(&footprint, worker->threads);
+    if (worker->memory_bytes == 0 || report->memory_peak_bytes <= worker->memory_bytes)
+        return 0;
+    return moult_fail(&worker->error, MOULT_ERROR_LIMIT,
+                      "The model needs %llu MiB of memory while it loads (weights %llu, tokenizer "
+                      "%llu, %u threads %llu, loading %llu), and only %llu MiB are free.",
+                      MIB_OF(report->memory_peak_bytes), MIB_OF(footprint.weights),
+                      MIB_OF(footprint.tokenizer), worker->threads,
+                      MIB_OF(worker->threads * footprint.thread), MIB_OF(footprint.loading),
+                      MIB_OF(worker->memory_bytes));
+}
+
 static void describe_model(struct worker *worker) {
     const struct moult_model_info *info = moult_model_info(worker->model);
     struct moult_worker_report *report = &worker->report;
@@ -139,32 +187,65 @@ static void describe_model(struct worker *worker) {
     report->layers = info->layers;
 }
 
-/* NULL, or `context` where it failed. */
-static void *loading_thread(void *context) {
-    struct worker *worker = context;
-    struct moult_load_progress progress = {.advance = report_progress, .context = worker};
-    if (!worker->urgent)
-        moult_thread_yield_always();
+static int open_seats(struct worker *worker) {
+    worker->batch = moult_batch_open(worker->port, worker->threads, worker->report.dimensions,
+                                     worker->report.tokens_max);
+    for (uint32_t i = 0; i < worker->threads; i++) {
+        struct seat *seat = &worker->seats[i];
+        seat->worker = worker;
+        seat->answerer = moult_answerer_open(worker->model, worker->batch, worker->port);
+        if (!seat->answerer)
+            return moult_fail(&worker->error, MOULT_ERROR_SYSTEM,
+                              "There is not enough memory for %u compute threads.",
+                              worker->threads);
+        moult_answerer_warm(seat->answerer);
+    }
+    return 0;
+}
 
+static int load_and_check(struct worker *worker) {
+    struct moult_load_progress progress = {.advance = report_progress, .context = worker};
     report_state(worker, MOULT_WORKER_LOADING);
     moult_fault_point("loading");
+    if (check_memory(worker) != 0)
+        return -1;
     worker->model = moult_model_load(worker->files, moult_kernels_best(), worker->threads,
                                      &progress, &worker->error);
     if (!worker->model)
-        return context;
+        return -1;
     describe_model(worker);
     worker->report.load_progress = 1;
     report_state(worker, MOULT_WORKER_CHECKING);
     moult_fault_point("checking");
-    return moult_model_check(worker->model, &worker->error) == 0 ? NULL : context;
+    if (moult_model_check(worker->model, &worker->error) != 0)
+        return -1;
+    /* What the check took is not needed again: the heap would keep it. */
+    malloc_trim(0);
+    return open_seats(worker);
 }
 
-static int start_thread(pthread_t *thread, void *(*run)(void *), struct worker *worker) {
-    int failure = pthread_create(thread, NULL, run, worker);
+/* NULL, or `context` where it failed. */
+static void *loading_thread(void *context) {
+    struct worker *worker = context;
+    if (!worker->urgent)
+        moult_thread_yield_always();
+    return load_and_check(worker) == 0 ? NULL : context;
+}
+
+/* There is no memory: nothing here may ask for any. */
+static void speak_last_words(size_t bytes) {
+    struct moult_worker_report *report = &last_speaker->report;
+    snprintf(report->failure, sizeof(report->failure),
+             "There is no memory left: %zu bytes were refused while the model loaded.", bytes);
+    report_state(last_speaker, MOULT_WORKER_FAILED);
+}
+
+static int start_thread(pthread_t *thread, void *(*run)(void *), void *context,
+                        struct moult_error *error) {
+    int failure = pthread_create(thread, NULL, run, context);
     if (failure == 0)
         return 0;
-    return moult_fail(&worker->error, MOULT_ERROR_SYSTEM, "Cannot start a thread: %s",
-                      strerror(failure));
+    return moult_fail(error, MOULT_ERROR_SYSTEM, "Cannot start a thread: %s", strerror(failure));
 }
 
 static uint64_t read_clock_ns(clockid_t clock) {
@@ -207,68 +288,57 @@ static int confine(struct worker *worker) {
 static int load(struct worker *worker) {
     uint64_t begun_ns = moult_clock_ns();
     struct moult_exposure exposure = moult_process_expose();
+    struct moult_memory_limit limit = {0};
     pthread_t thread;
+    if (worker->memory_bytes > 0)
+        moult_process_limit_memory(worker->memory_bytes, &limit);
     if (confine(worker) != 0)
         return -1;
-    if (start_thread(&thread, loading_thread, worker) != 0)
+    last_speaker = worker;
+    moult_memory_on_exhausted(speak_last_words);
+    if (start_thread(&thread, loading_thread, worker, &worker->error) != 0)
         return -1;
     void *failed = join_loading(worker, thread);
+    moult_memory_on_exhausted(NULL);
     moult_model_files_close(worker->files);
     worker->files = NULL;
     if (failed)
         return -1;   /* The process is about to exit: no need to cover it. */
+    moult_process_unlimit_memory(&limit);
     moult_process_cover(&exposure);
-    moult_log_info("Loaded and checked %.8s (%s, %s) in %.0f ms.", worker->report.fingerprint,
+    moult_log_info("Loaded and checked %.8s (%s, %s) in %.0f ms; %llu MiB of memory, and up to "
+                   "%llu MiB meanwhile.", worker->report.fingerprint,
                    worker->report.kernels, worker->report.precision,
-                   (double)(moult_clock_ns() - begun_ns) / 1e6);
+                   (double)(moult_clock_ns() - begun_ns) / 1e6,
+                   MIB_OF(worker->report.memory_bytes), MIB_OF(worker->report.memory_peak_bytes));
     return 0;
 }
 
 /* Serving. */
 
-/* Says how the thread's preparation went; true if it shall serve. */
-static bool pass_gate(struct worker *worker, bool able) {
+static bool pass_gate(struct worker *worker) {
     pthread_mutex_lock(&worker->lock);
-    if (able)
-        worker->warm++;
-    else
-        worker->unable++;
-    pthread_cond_broadcast(&worker->changed);
     while (worker->gate == GATE_CLOSED)
         pthread_cond_wait(&worker->changed, &worker->lock);
-    bool serve_now = able && worker->gate == GATE_OPEN;
+    bool open = worker->gate == GATE_OPEN;
     pthread_mutex_unlock(&worker->lock);
-    return serve_now;
+    return open;
 }
 
 static void *compute_thread(void *context) {
-    struct worker *worker = context;
-    struct moult_answerer *answerer =
-        moult_answerer_open(worker->model, worker->batch, worker->port);
-    if (answerer)
-        moult_answerer_warm(answerer);
-    if (pass_gate(worker, answerer != NULL)) {
-        struct moult_portion *portion = moult_allocate(1, sizeof(*portion));
-        while (moult_batch_take(worker->batch, portion)) {
-            moult_fault_point("batch");
-            moult_answerer_run(answerer, portion);
-            moult_fault_point("answer");
-            moult_batch_finish(worker->batch, portion);
-        }
-        free(portion);
+    const struct seat *seat = context;
+    struct worker *worker = seat->worker;
+    if (!pass_gate(worker))
+        return NULL;
+    struct moult_portion *portion = moult_allocate(1, sizeof(*portion));
+    while (moult_batch_take(worker->batch, portion)) {
+        moult_fault_point("batch");
+        moult_answerer_run(seat->answerer, portion);
+        moult_fault_point("answer");
+        moult_batch_finish(worker->batch, portion);
     }
-    moult_answerer_close(answerer);
+    free(portion);
     return NULL;
-}
-
-/* Waits until `count` threads are warm; false where one cannot be. */
-static bool wait_until_warm(struct worker *worker, uint32_t count) {
-    pthread_mutex_lock(&worker->lock);
-    while (worker->warm + worker->unable < count)
-        pthread_cond_wait(&worker->changed, &worker->lock);
-    bool all = worker->unable == 0;
-    pthread_mutex_unlock(&worker->lock);
-    return all;
 }
 
 static void set_gate(struct worker *worker, enum gate gate) {
@@ -279,25 +349,20 @@ static void set_gate(struct worker *worker, enum gate gate) {
 }
 
 static int serve(struct worker *worker) {
-    pthread_t threads[MOULT_THREADS_MAX];
     uint32_t started = 0;
     int result = 0;
-    worker->batch = moult_batch_open(worker->port, worker->threads, worker->report.dimensions,
-                                     worker->report.tokens_max);
     while (result == 0 && started < worker->threads) {
-        result = start_thread(&threads[started], compute_thread, worker);
+        struct seat *seat = &worker->seats[started];
+        result = start_thread(&seat->thread, compute_thread, seat, &worker->error);
         if (result == 0)
             started++;
     }
-    if (!wait_until_warm(worker, started))
-        result = moult_fail(&worker->error, MOULT_ERROR_SYSTEM,
-                            "There is not enough memory for %u compute threads.", started);
     if (result == 0) {
         moult_fault_point("ready");
         report_state(worker, MOULT_WORKER_READY);
     }
     set_gate(worker, result == 0 ? GATE_OPEN : GATE_NEVER);
     while (started > 0)
-        pthread_join(threads[--started], NULL);
+        pthread_join(worker->seats[--started].thread, NULL);
     return result;
 }

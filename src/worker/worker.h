@@ -14,6 +14,7 @@ struct moult_worker_options {
     int folder_fd;              /* The installed revision; closed once its files are open. */
     const char *label;          /* "minilm 7", for the log. */
     uint32_t threads;           /* 0: what the machine gives. */
+    uint64_t memory_bytes;      /* To be kept to until it is ready; 0: no limit. */
     bool urgent;                /* Nothing serves beside it: loading need not yield. */
 };
 

@@ -2,17 +2,20 @@
 
 import os
 import pathlib
+import re
 import resource
 import socket
 
 import pytest
 
 import models
-from loading import assert_clean
+from fixtures import FAULTS
+from loading import BUILD, assert_clean
 from serving import HealthPoll, until
 
 MIB = 1 << 20
 ALLOW = "--allow-model-from"
+SANITIZED = BUILD.name.startswith("san")
 
 
 class Group:
@@ -55,6 +58,12 @@ class Group:
                 write("cpu", "cpu.cfs_quota_us", int(cpus * 100000))
             if memory:
                 write("memory", "memory.limit_in_bytes", memory)
+
+    def kills(self):
+        """How often the kernel has killed somebody in it for want of memory."""
+        folder = self.folders.get("", self.folders.get("memory"))
+        events = folder / ("memory.events" if "" in self.folders else "memory.oom_control")
+        return int(re.search(r"oom_kill (\d+)", events.read_text())[1])
 
     def enter(self):
         for folder in self.folders.values():
@@ -108,21 +117,80 @@ def test_one_cpu_of_the_mask(serve, tiny):
     assert threads_of(server) == 1
 
 
-def test_a_candidate_that_does_not_fit_is_refused_before_anybody_is_killed(
-        group, serve_in, tiny, tmp_path):
-    """96 MiB for all; the candidate wants more than that for its weights alone."""
-    folder = models.make_large(tmp_path / "large" / "tiny")
-    group.limit(memory=96 * MIB)
-    server = serve_in(tiny["a"], options=[ALLOW, tmp_path, ALLOW, tiny.place])
+def refused_for_memory(server, known, folder, *words):
+    """Under load and a poll of /health: refused, with these words; who serves has not changed."""
     worker = server.worker()
-    with HealthPoll(server), tiny.load(server, connections=2) as load:
+    with HealthPoll(server), known.load(server, connections=2) as load:
         load.wait_for_answers(50)
         answer = server.update(folder)
         assert answer.status == 422 and "memory" in answer.json["reason"], answer
+        assert all(word in answer.json["reason"] for word in words), answer
         load.wait_for_answers(50)
         assert_clean(load.stop())
     assert server.worker() == worker
+
+
+def test_a_candidate_that_does_not_fit_is_refused_before_anybody_is_killed(
+        group, serve_in, tiny, tmp_path):
+    """96 MiB for all; the candidate wants more than that for its files alone."""
+    folder = models.make_large(tmp_path / "large" / "tiny")
+    group.limit(memory=96 * MIB)
+    server = serve_in(tiny["a"], options=[ALLOW, tmp_path, ALLOW, tiny.place])
+    refused_for_memory(server, tiny, folder)
+    assert group.kills() == 0
     assert server.updated(tiny["b"]) > 1
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
+def test_a_candidate_says_what_it_would_need(group, serve_in, tiny, tmp_path):
+    """113 MB of weights fit into 170 MiB; what loading needs beside them does not."""
+    folder = models.make_large(tmp_path / "large" / "tiny")
+    group.limit(memory=170 * MIB)
+    server = serve_in(tiny["a"], options=[ALLOW, tmp_path, ALLOW, tiny.place])
+    refused_for_memory(server, tiny, folder, "while it loads", "weights", "threads")
+    assert group.kills() == 0
+    group.limit(memory=512 * MIB)
+    assert server.updated(folder, force=True) > 1
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
+def test_a_container_of_half_a_gigabyte(group, serve_in, real, tmp_path):
+    """1.5 CPUs and 512 MB: MiniLM beside MiniLM fits, a model of 436 MB beside it does not."""
+    folder = models.make_base(tmp_path / "base")
+    group.limit(cpus=1.5, memory=512 * 1000 * 1000)
+    server = serve_in(real["a"], options=[ALLOW, "/", "--keep-warm", 0])
+    assert threads_of(server) == min(2, len(os.sched_getaffinity(0)))
+    refused_for_memory(server, real, folder)
+    assert server.updated(real["b"]) > 1
+    assert group.kills() == 0
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
+@pytest.mark.parametrize("kind", ["grow", "grow-unlimited"])
+def test_a_candidate_that_grows_fails_alone(group, serve_in, tiny, faults, kind):
+    """By its own limit, or, where that does not hold, because the front watches it."""
+    group.limit(memory=256 * MIB)
+    server = serve_in(tiny["a"], options=[ALLOW, tiny.place], binary=FAULTS,
+                      environment=faults.environment)
+    faults.set("loading", f"{kind}:1000")
+    refused_for_memory(server, tiny, tiny["b"])
+    assert group.kills() == 0
+    faults.set()
+    assert server.updated(tiny["b"], force=True) > 1
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
+def test_what_is_needed_is_computed_beforehand(serve, tiny, tmp_path):
+    """Within 10 %, and 4 MiB for what differs between machines, of what the worker then took."""
+    large = models.make_large(tmp_path / "large" / "tiny")
+    base = models.make_base(tmp_path / "base" / "tiny")
+    for folder, threads in ((tiny["a"], 1), (large, 1), (large, 8), (base, 2)):
+        server = serve(folder, options=["--threads", threads])
+        status = pathlib.Path(f"/proc/{server.worker()}/status").read_text()
+        taken = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+        said = int(re.search(r"up to (\d+) MiB meanwhile", server.log())[1])
+        assert abs(said - taken) <= 0.1 * taken + 4, (folder, threads, said, taken)
+        server.stop()
 
 
 def test_few_open_files(serve, tiny):

@@ -107,7 +107,24 @@ static void every_enclosing_group_counts(void **state) {
     struct moult_cgroup_limits limits = limits_read();
     assert_int_equal(3000, limits.milli_cpus);
     assert_int_equal(2000, limits.memory_bytes);
-    assert_int_equal(3000 - (2500 - 400), limits.memory_free_bytes);
+    /* Pages of files, read once or twice, are not held. */
+    assert_int_equal(3000 - (2500 - 400 - 100), limits.memory_free_bytes);
+}
+
+static void slowing_down_is_a_limit_as_well(void **state) {
+    (void)state;
+    put("/proc/self/cgroup", "0::/pod/app\n");
+    put("/proc/self/mountinfo", V2_MOUNT);
+    put("/sys/fs/cgroup/pod/memory.max", "max\n");
+    put("/sys/fs/cgroup/pod/memory.high", "4000\n");
+    put("/sys/fs/cgroup/pod/memory.current", "1500\n");
+    put("/sys/fs/cgroup/pod/memory.stat", "active_file 700\nfile_mapped 200\n");
+    put("/sys/fs/cgroup/pod/app/memory.max", "9000\n");
+    put("/sys/fs/cgroup/pod/app/memory.high", "max\n");
+    put("/sys/fs/cgroup/pod/app/memory.current", "1000\n");
+    assert_int_equal(4000, limits_read().memory_bytes);
+    /* What programs have mapped is not dropped for nothing. */
+    assert_int_equal(4000 - (1500 - 500), limits_read().memory_free_bytes);
 }
 
 static void a_group_over_its_limit_has_nothing_free(void **state) {
@@ -224,6 +241,7 @@ int main(void) {
         TEST(max_means_no_limit),
         TEST(quotas_round_up_to_threads),
         TEST(every_enclosing_group_counts),
+        TEST(slowing_down_is_a_limit_as_well),
         TEST(a_group_over_its_limit_has_nothing_free),
         TEST(version_1_has_a_hierarchy_per_controller),
         TEST(hybrid_systems_are_asked_twice),
