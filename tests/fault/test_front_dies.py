@@ -10,6 +10,7 @@ import models
 from fixtures import FAULTS
 from loading import BUILD
 from serving import Server, until
+from watching import Watch
 
 ALLOW = "--allow-model-from"
 
@@ -63,17 +64,19 @@ POINTS = ["copy", "rename", "start", "loading", "checking", "ready",
 def test_killed_at_a_point(serve_with_faults, faults, tiny, tmp_path, point):
     source = models.copy(tiny["b"], tmp_path / "source" / "tiny")
     server = serve_with_faults(tiny["a"], options=[ALLOW, tmp_path])
-    faults.set(point, "sleep:20000")
-    try:
-        server.update(source, wait=False, timeout=1)
-    except OSError:
-        pass
-    until(f"{point} to be reached", lambda: faults.reached(point))
-    faults.set()
-    server.kill()
-    shutil.rmtree(source)
-    restart_offline(server)
-    check_serves(server, tiny, "b" if point in ("state-after", "cutover-after") else "a")
+    with Watch(server, tiny, lossy=True) as watch:
+        watch.event()
+        faults.set(point, "sleep:20000")
+        try:
+            server.update(source, wait=False, timeout=1)
+        except OSError:
+            pass
+        until(f"{point} to be reached", lambda: faults.reached(point))
+        faults.set()
+        server.kill()
+        shutil.rmtree(source)
+        restart_offline(server)
+        check_serves(server, tiny, "b" if point in ("state-after", "cutover-after") else "a")
     # Nothing that was begun is in the way of the next update.
     models.copy(tiny["c"], tmp_path / "source" / "tiny")
     server.stop()

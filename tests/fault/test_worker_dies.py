@@ -12,6 +12,7 @@ import pytest
 from fixtures import DEADLY, SOAK, sleepy
 from loading import assert_clean
 from serving import alive, freeze, until
+from watching import Watch
 
 ALLOW = "--allow-model-from"
 
@@ -63,18 +64,14 @@ def test_killed_while_the_old_one_drains_and_while_it_is_warm(serve, tiny):
 @pytest.mark.parametrize("action", ["crash", "exit", "hang"])
 def test_candidate_that_never_gets_ready(serve_with_faults, faults, tiny, point, action):
     server = serve_with_faults(tiny["a"], options=[ALLOW, tiny.place])
-    with tiny.load(server, connections=4) as load:
-        load.wait_for_answers(50)
+    with Watch(server, tiny) as watch:
+        watch.event()
         faults.set(point, action)
         answer = server.update(tiny["b"])
         assert answer.status == 422 and answer.json["status"] == "refused", answer
         assert answer.json["reason"].endswith("."), answer
         faults.set()
-        load.wait_for_answers(50)
-        result = load.stop()
-        assert_clean(result)
-        assert set(result["generations"]) == {"1"}
-    until("the candidate to go", lambda: len(server.workers()) == 1)
+    assert set(watch.result["generations"]) == {"1"}
     assert server.updated(tiny["b"]) > 1
 
 
@@ -93,6 +90,49 @@ def test_the_last_client_of_an_old_model_goes_while_its_worker_is_restarted(
                        f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
         assert server.updated(tiny["b"]) == 2
     until("the old generation to go", lambda: len(server.workers()) == 1, 10)
+
+
+@pytest.mark.parametrize("point", ["state-before", "state-after", "cutover-after"])
+@pytest.mark.parametrize("victim", ["old", "new", "both"])
+def test_killed_around_the_cut_over(serve_with_faults, faults, tiny, point, victim):
+    """The front stands at that point while they die; whatever was said to be live stays so."""
+    server = serve_with_faults(tiny["a"], options=["--keep-warm", 0, ALLOW, tiny.place])
+    with Watch(server, tiny) as watch:
+        watch.event()
+        faults.set(point, "sleep:400")
+        answers = []
+        caller = threading.Thread(target=lambda: answers.append(server.update(tiny["b"])))
+        caller.start()
+        until(f"{point} to be reached", lambda: faults.reached(point))
+        workers = server.workers()
+        for pid in {"old": workers[:1], "new": workers[1:2], "both": workers}[victim]:
+            os.kill(pid, signal.SIGKILL)
+        caller.join()
+        faults.set()
+        answer = answers[0]
+        assert answer.json["status"] == ("live" if answer.status == 200 else "refused"), answer
+        if answer.status == 200:
+            watch.live(answer.json["generation"])
+    live = "b" if answer.status == 200 else "a"
+    assert server.fingerprint() == tiny.fingerprints[live]
+    if victim == "old":
+        assert live == "b"
+
+
+@pytest.mark.parametrize("point", ["ready", "batch", "answer"])
+@pytest.mark.parametrize("action", ["crash", "hang"])
+def test_the_serving_worker_ends_at_a_point(serve_with_faults, faults, tiny, point, action):
+    """With requests begun in it; when it starts again, and while the next one is ready."""
+    server = serve_with_faults(tiny["a"], options=["--keep-warm", 0, ALLOW, tiny.place])
+    with Watch(server, tiny) as watch:
+        watch.event()
+        faults.set(point, action)
+        if point == "ready":
+            os.kill(server.worker(), signal.SIGKILL)
+        until(f"{point} to be reached", lambda: faults.reached(point))
+        faults.set()
+        watch.wait_for_answers(50)
+        watch.live(server.updated(tiny["b"]))
 
 
 def test_candidate_killed_by_others_while_it_loads(serve_with_faults, faults, tiny):
@@ -267,16 +307,15 @@ def test_the_straggler_is_answered_and_the_update_completes(serve_with_faults, f
     answers = []
     thread = threading.Thread(
         target=lambda: answers.append(server.embed(sleepy(4000))))
-    thread.start()
-    time.sleep(0.3)
-    assert server.updated(tiny["b"]) == 2
-    assert server.embed("london").headers["x-moult-generation"] == "2"
-    assert server.updated(tiny["c"]) == 3
-    assert server.updated(tiny["a"]) == 4
-    assert server.embed("london").headers["x-moult-generation"] == "4"
-    thread.join()
+    with Watch(server, tiny) as watch:
+        watch.event()
+        thread.start()
+        time.sleep(0.3)
+        for letter, number in zip("bca", (2, 3, 4)):
+            assert server.updated(tiny[letter]) == number
+            watch.live(number)
+        thread.join()
     assert answers[0].status == 200, answers
-    until("the old generations to retire", lambda: len(server.workers()) == 1)
 
 
 def test_no_worker_outlives_the_server(serve, tiny):

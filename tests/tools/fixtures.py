@@ -33,6 +33,7 @@ class Known:
 
     def __init__(self, folder, **folders):
         self.place = pathlib.Path(folder)
+        self.place.mkdir(exist_ok=True)
         self.texts = models.texts(200)
         self.folders, self.fingerprints, self.expectations = {}, {}, {}
         for letter, source in folders.items():

@@ -64,13 +64,14 @@ static struct {
     unsigned connections, texts_max, statuses[STATUSES_MAX], status_count;
     double seconds, rate, timeout_s, backoff_s;
     uint64_t requests, seed;
-    bool until_refused;
+    bool until_refused, patient;
     bool dialects[DIALECTS];
 } options = {.connections = 16, .texts_max = 4, .timeout_s = 30, .backoff_s = 0.01, .seed = 1,
              .dialects = {true, true, true}};
 
 static struct {
-    uint64_t begun, answered, texts, failed, wrong, mixed, stale, allowed, closed, retry_after;
+    uint64_t begun, answered, texts, failed, wrong, mixed, stale, allowed, closed, retry_after,
+        absent;
     uint64_t by_status[600];
     uint64_t by_generation[GENERATIONS_MAX];
     char fingerprint_of[GENERATIONS_MAX][FINGERPRINT_HEAD + 1];
@@ -260,6 +261,8 @@ static void watch(struct connection *connection, uint32_t what, int operation) {
     epoll_ctl(epoll_fd, operation, connection->fd, &event);
 }
 
+static void rest(struct connection *connection, double pause);
+
 static bool connect_to_server(struct connection *connection) {
     int one = 1;
 
@@ -283,12 +286,20 @@ static void hang_up(struct connection *connection) {
     connection->fd = -1;
 }
 
-/* A server that said it would close, and is gone, refuses nobody. */
+/* A server that said it would close, and is gone, refuses nobody; and one that was
+ * killed is waited for by who is patient. */
 static void fail_to_connect(struct connection *connection, int error) {
     if (options.until_refused && connection->told_to_close) {
         hang_up(connection);
         counts.begun--;
         connection->state = STATE_ENDED;
+        return;
+    }
+    if (options.patient) {
+        hang_up(connection);
+        counts.begun--;
+        counts.absent++;
+        rest(connection, options.backoff_s);
         return;
     }
     fail(connection, "connect: %s", strerror(error));
@@ -550,9 +561,9 @@ static void report(void) {
     printf(",\"failed\":%llu,\"wrong\":%llu,\"mixed\":%llu,\"stale\":%llu",
            (unsigned long long)counts.failed, (unsigned long long)counts.wrong,
            (unsigned long long)counts.mixed, (unsigned long long)counts.stale);
-    printf(",\"allowed\":%llu,\"closed\":%llu,\"retry_after\":%llu,\"statuses\":{",
+    printf(",\"allowed\":%llu,\"closed\":%llu,\"retry_after\":%llu,\"absent\":%llu,\"statuses\":{",
            (unsigned long long)counts.allowed, (unsigned long long)counts.closed,
-           (unsigned long long)counts.retry_after);
+           (unsigned long long)counts.retry_after, (unsigned long long)counts.absent);
     for (unsigned i = 0; i < 600; i++)
         if (counts.by_status[i]) {
             printf("%s\"%u\":%llu", comma, i, (unsigned long long)counts.by_status[i]);
@@ -600,7 +611,8 @@ static _Noreturn void usage(void) {
             "load --port PORT --texts FILE --expect FINGERPRINT=FILE.npy [--expect …]\n"
             "     [--connections 16] [--texts-max 4] [--seconds S | --requests N] [--rate R]\n"
             "     [--dialects embed,float,base64] [--model NAME] [--key KEY] [--allow STATUS]…\n"
-            "     [--timeout 30] [--backoff 0.01] [--until-refused] [--samples FILE] [--seed 1]\n");
+            "     [--timeout 30] [--backoff 0.01] [--until-refused | --patient] [--samples FILE]\n"
+            "     [--seed 1]\n");
     exit(2);
 }
 
@@ -631,7 +643,7 @@ static void read_options(int argc, char **argv) {
         {"requests", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"dialects", 1, 0, 'd'},
         {"model", 1, 0, 'm'}, {"key", 1, 0, 'k'}, {"allow", 1, 0, 'a'}, {"timeout", 1, 0, 'o'},
         {"backoff", 1, 0, 'b'},
-        {"until-refused", 0, 0, 'u'}, {"samples", 1, 0, 'l'}, {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
+        {"until-refused", 0, 0, 'u'}, {"patient", 0, 0, 'i'}, {"samples", 1, 0, 'l'}, {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
 
     options.form.host = "127.0.0.1";
     options.address.sin_family = AF_INET;
@@ -661,6 +673,7 @@ static void read_options(int argc, char **argv) {
         case 'o': options.timeout_s = strtod(optarg, NULL); break;
         case 'b': options.backoff_s = strtod(optarg, NULL); break;
         case 'u': options.until_refused = true; break;
+        case 'i': options.patient = true; break;
         case 'l': options.samples_file = optarg; break;
         case 'z': options.seed = strtoull(optarg, NULL, 10); break;
         default: usage();

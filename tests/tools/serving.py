@@ -191,6 +191,14 @@ class Server:
     def memory(self):
         return sum(proportional_bytes(pid) for pid in self.processes())
 
+    def cpu_seconds(self):
+        """What the processes that live have used."""
+        ticks = 0
+        for pid in self.processes():
+            stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(stat[11]) + int(stat[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

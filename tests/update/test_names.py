@@ -6,8 +6,9 @@ import time
 import pytest
 
 import models
-from fixtures import sleepy
+from fixtures import Known, sleepy
 from serving import until
+from watching import Watch
 
 ALLOW = "--allow-model-from"
 
@@ -112,15 +113,21 @@ def test_equal_files_are_no_update(serve, tiny):
     assert server.generation() == 2 and server.fingerprint() == tiny.fingerprints["a"]
 
 
-@pytest.mark.parametrize("change, same", [({"max_seq_length": 32}, False), (None, True)])
-def test_the_length_is_of_the_fingerprint_and_a_query_prompt_is_not(serve, tiny, tmp_path,
-                                                                   change, same):
+@pytest.mark.parametrize("change, same", [
+    ({"max_seq_length": 8}, False), ({"document": "the model of "}, False),
+    ({"query": "how big is "}, True)])
+def test_length_and_document_prompt_are_of_the_fingerprint_and_a_query_prompt_is_not(
+        serve, tiny, tmp_path, change, same):
     folder = models.copy(tiny["a"], tmp_path / "changed" / "tiny")
-    if change:
+    if "max_seq_length" in change:
         models.change_json(folder / "sentence_bert_config.json", **change)
     else:
         models.write_json(folder / "config_sentence_transformers.json",
-                          {"prompts": {"query": "query: "}, "default_prompt_name": None})
-    server = serve(tiny["a"], options=[ALLOW, tmp_path])
-    assert server.updated(folder) == 2
+                          {"prompts": change, "default_prompt_name": None})
+    known = Known(tmp_path / "known", a=tiny["a"], changed=folder)
+    server = serve(tiny["a"], options=["--keep-warm", 0, ALLOW, tmp_path])
+    with Watch(server, known) as watch:
+        watch.event()
+        watch.live(server.updated(folder))
+    assert server.generation() == 2
     assert (server.fingerprint() == tiny.fingerprints["a"]) is same

@@ -34,10 +34,14 @@ class Caller(threading.Thread):
 
 @pytest.fixture
 def server(serve_with_faults, faults, tiny):
-    """A server whose workers take half a second to load, so that an update lasts."""
+    """A server whose workers take half a second to load, so that an update lasts; under load."""
     server = serve_with_faults(tiny["a"], options=["--keep-warm", "10m", ALLOW, tiny.place])
-    faults.set("loading", "sleep:500")
-    return server
+    with tiny.load(server, connections=4, options=["--rate", "200"]) as load:
+        load.wait_for_answers(20)
+        faults.set("loading", "sleep:500")
+        yield server
+        load.wait_for_answers(20)
+        assert_clean(load.stop())
 
 
 def test_two_slots_take_the_same_folder_at_once(serve_with_faults, faults, tiny):
@@ -79,19 +83,14 @@ def running(server):
 
 
 def test_there_and_back_within_100_ms(server, tiny):
-    with tiny.load(server, connections=4) as load:
-        load.wait_for_answers(50)
-        there = Caller(server, tiny["b"])
-        time.sleep(0.05)
-        back = Caller(server, tiny["a"])
-        answers = there.result(), back.result()
-        load.wait_for_answers(50)
-        result = load.stop()
+    there = Caller(server, tiny["b"])
+    time.sleep(0.05)
+    back = Caller(server, tiny["a"])
+    answers = there.result(), back.result()
     assert answers[0].status == 409 and answers[0].json["status"] == "superseded", answers
     assert answers[1].json["status"] in ("live", "unchanged"), answers
     assert server.fingerprint() == tiny.fingerprints["a"]
-    assert set(result["generations"]) <= {"1", str(server.generation())}
-    assert_clean(result)
+    assert server.generation() <= 3
 
 
 def test_the_same_target_joins(server, tiny, faults):

@@ -1,10 +1,11 @@
 """Rollback: the previous model again, under a new number, without asking its source."""
 
+import os
 import shutil
 
 import models
-from loading import assert_clean
 from serving import until
+from watching import Watch
 
 ALLOW = "--allow-model-from"
 
@@ -18,15 +19,13 @@ def rolled_back(server):
 def test_back_and_forth_under_load(serve, tiny):
     server = serve(tiny["a"], options=["--keep-warm", "10m", ALLOW, tiny.place])
     server.updated(tiny["b"])
-    with tiny.load(server, connections=8) as load:
-        load.wait_for_answers(100)
+    with Watch(server, tiny, rate=None) as watch:
+        watch.event()
         for turn in range(6):
             generation = rolled_back(server)
             assert generation == 3 + turn
-            load.tell(f"min-generation {generation}")
+            watch.live(generation)
             assert server.fingerprint() == tiny.fingerprints["ab"[turn % 2]]
-        result = load.stop()
-    assert_clean(result, least=100)
 
 
 def test_from_installed_files_when_the_worker_and_the_source_are_gone(serve, tiny, tmp_path):
@@ -59,19 +58,20 @@ def test_after_a_restart(serve, tiny, tmp_path):
 
 
 def test_to_files_with_older_time_stamps_and_the_same_name(serve, tiny, tmp_path):
-    import os
     place = tmp_path / "place" / "tiny"
     models.copy(tiny["b"], place)
-    server = serve(tiny["a"], options=[ALLOW, tmp_path])
-    server.updated(place)
-    shutil.rmtree(place)
-    models.copy(tiny["c"], place)
-    for path in place.rglob("*"):
-        os.utime(path, (1, 1))
-    server.updated(place)
-    assert server.fingerprint() == tiny.fingerprints["c"]
-    rolled_back(server)
-    assert server.fingerprint() == tiny.fingerprints["b"]
+    server = serve(tiny["a"], options=["--keep-warm", 0, ALLOW, tmp_path])
+    with Watch(server, tiny) as watch:
+        watch.event()
+        watch.live(server.updated(place))
+        shutil.rmtree(place)
+        models.copy(tiny["c"], place)
+        for path in place.rglob("*"):
+            os.utime(path, (1, 1))
+        watch.live(server.updated(place))
+        assert server.fingerprint() == tiny.fingerprints["c"]
+        watch.live(rolled_back(server))
+        assert server.fingerprint() == tiny.fingerprints["b"]
 
 
 def test_a_revision_that_was_rolled_back_can_be_asked_for(serve, tiny):

@@ -12,8 +12,9 @@ import pytest
 
 import models
 from fixtures import moult
-from loading import BUILD, assert_clean
+from loading import BUILD
 from serving import free_port, until
+from watching import Watch
 
 ALLOW = "--allow-model-from"
 NOBODY = 65534
@@ -22,19 +23,16 @@ NOBODY = 65534
 def test_overwritten_in_place_while_it_serves(serve, tiny, tmp_path):
     source = models.copy(tiny["a"], tmp_path / "source" / "tiny")
     server = serve(source)
-    with tiny.load(server, connections=4) as load:
-        load.wait_for_answers(50)
+    with Watch(server, tiny) as watch:
+        watch.event()
         for path in source.rglob("*"):
             if path.is_file():
                 with open(path, "r+b") as file:
                     file.write(os.urandom(path.stat().st_size))
                 os.truncate(path, 10)
-        load.wait_for_answers(200)
-        result = load.stop()
-    assert_clean(result)
-    assert server.update().json["status"] == "refused"
-    shutil.rmtree(source)
-    assert server.update().json["status"] == "refused"
+        assert server.update().json["status"] == "refused"
+        shutil.rmtree(source)
+        assert server.update().json["status"] == "refused"
     server.kill()
     server.start()
     assert server.fingerprint() == tiny.fingerprints["a"]
@@ -43,8 +41,15 @@ def test_overwritten_in_place_while_it_serves(serve, tiny, tmp_path):
 @pytest.mark.parametrize("damage", ["truncate", "replace", "grow", "remove"])
 def test_changed_in_mid_copy(serve_with_faults, faults, tiny, tmp_path, damage):
     """Either the whole of the old or of the new content goes live, or the update is refused."""
-    server = serve_with_faults(tiny["a"], options=[ALLOW, tmp_path])
+    server = serve_with_faults(tiny["a"], options=["--keep-warm", 0, ALLOW, tmp_path])
     source = models.copy(tiny["b"], tmp_path / "source" / "tiny")
+    with Watch(server, tiny) as watch:
+        watch.event()
+        change_in_mid_copy(server, faults, tiny, source, damage)
+    assert not list((server.data / "models").glob(".incoming*"))
+
+
+def change_in_mid_copy(server, faults, tiny, source, damage):
     file = source / "model.safetensors"
     faults.set("copy", "sleep:300")
     update = server.update(source, wait=False).json["id"]
@@ -65,16 +70,16 @@ def test_changed_in_mid_copy(serve_with_faults, faults, tiny, tmp_path, damage):
     else:
         assert "model.safetensors" in end["reason"]
         assert server.generation() == 1
-    assert server.embed("london").status == 200
-    assert not list((server.data / "models").glob(".incoming*"))
 
 
 def test_read_only_folder(serve, tiny, tmp_path):
     source = models.copy(tiny["b"], tmp_path / "source" / "tiny")
     for path in [*source.rglob("*"), source]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    server = serve(tiny["a"], options=[ALLOW, tmp_path])
-    assert server.updated(source) == 2
+    server = serve(tiny["a"], options=["--keep-warm", 0, ALLOW, tmp_path])
+    with Watch(server, tiny) as watch:
+        watch.event()
+        watch.live(server.updated(source))
     source.chmod(0o755)
 
 
@@ -107,14 +112,16 @@ def test_no_permission(serve, tiny, tmp_path, nobody):
     first = models.copy(tiny["a"], tmp_path / "first" / "tiny")
     server = serve(first, options=[ALLOW, tmp_path], binary=nobody.binary,
                    before=nobody.become)
-    answer = server.update(source)
-    assert answer.status == 422 and "model.safetensors" in answer.json["reason"], answer
-    assert "ermission denied" in answer.json["reason"]
-    source.chmod(0)
-    answer = server.update(source)
-    assert answer.status in (403, 422) and "ermission" in answer.body.decode(), answer
-    source.chmod(0o755)
-    assert server.generation() == 1 and server.embed("london").status == 200
+    with Watch(server, tiny) as watch:
+        watch.event()
+        answer = server.update(source)
+        assert answer.status == 422 and "model.safetensors" in answer.json["reason"], answer
+        assert "ermission denied" in answer.json["reason"]
+        source.chmod(0)
+        answer = server.update(source)
+        assert answer.status in (403, 422) and "ermission" in answer.body.decode(), answer
+        source.chmod(0o755)
+    assert server.generation() == 1
 
 
 def test_data_folder_that_cannot_be_written(tiny, tmp_path, nobody):
@@ -158,10 +165,10 @@ def check_refused_for_room(server, tiny, folder):
 def test_disk_full_in_mid_copy(serve, tiny, tmp_path, small_disk):
     folder = models.make_tiny(tmp_path / "large" / "tiny", width=160, inner=1024)
     server = serve(tiny["a"], data=small_disk("3m") / "data", log=tmp_path / "log",
-                   options=[ALLOW, tmp_path, ALLOW, tiny.place])
-    with tiny.load(server, connections=2) as load:
+                   options=["--keep-warm", 0, ALLOW, tmp_path, ALLOW, tiny.place])
+    with Watch(server, tiny) as watch:
+        watch.event()
         check_refused_for_room(server, tiny, folder)
-        assert_clean(load.stop())
 
 
 def test_a_limit_on_the_size_of_files(serve, tiny):
@@ -182,10 +189,11 @@ def test_no_room_for_the_new_state(serve, tiny, tmp_path, small_disk):
         while True:
             file.write(b"x" * 4096)
     # The previous model is installed and warm: only the state needs room.
-    answer = server.post("/rollback", {"wait": True})
-    assert answer.status == 422 and "space" in answer.json["reason"], answer
-    assert server.generation() == 2
-    assert server.embed("london").headers["x-moult-fingerprint"] == tiny.fingerprints["b"][:16]
+    with Watch(server, tiny) as watch:
+        watch.event()
+        answer = server.post("/rollback", {"wait": True})
+        assert answer.status == 422 and "space" in answer.json["reason"], answer
+    assert list(watch.result["generations"]) == ["2"]
     server.kill()
     (place / "filler").unlink()
     server.start()

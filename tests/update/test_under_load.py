@@ -5,6 +5,7 @@ import pytest
 from fixtures import SOAK
 from loading import assert_clean
 from serving import until
+from watching import Watch
 
 MIB = 1 << 20
 
@@ -18,43 +19,41 @@ def test_the_real_model_is_replaced_under_load(serve, real):
     updates = 50 if SOAK else 3
     server = serve(real["a"], options=["--keep-warm", 0, "--allow-model-from", real.place])
     settle(server)
-    memory, descriptors = server.memory(), server.descriptors()
-    with real.load(server, connections=16) as load:
-        load.wait_for_answers(200)
-        load.tell("mark steady")
-        load.wait_for_answers(2000 if SOAK else 300)
-        for turn in range(updates):
-            load.tell("mark update")
-            generation = server.updated(real["ab"[(turn + 1) % 2]])
-            load.tell(f"min-generation {generation}")
-            load.tell("mark after")
-            load.wait_for_answers(100 if SOAK else 30, generation=generation)
-        result = load.stop()
-    print(result)
-    assert_clean(result, least=500)
-    assert len(result["generations"]) == updates + 1
-    settle(server)
-    print(f"memory {memory >> 20} MiB before, {server.memory() >> 20} MiB after; "
-          f"open files {descriptors} and {server.descriptors()}; "
-          f"processes 2 and {len(server.processes())}")
-    assert server.descriptors() <= descriptors
     # The heap of a server that has answered is a little larger than that of one that has not.
-    assert server.memory() < memory + 32 * MIB
+    with Watch(server, real, connections=16, rate=None, memory_slack=32 * MIB) as watch:
+        watch.wait_for_answers(2000 if SOAK else 200)
+        for turn in range(updates):
+            watch.event()
+            generation = server.updated(real["ab"[(turn + 1) % 2]])
+            watch.live(generation)
+            watch.steady()
+            watch.wait_for_answers(100 if SOAK else 30, generation=generation)
+    assert len(watch.result["generations"]) == updates + 1
 
 
 def test_back_to_back_updates_of_a_tiny_model(serve, tiny):
     updates = 100 if SOAK else 25
     server = serve(tiny["a"], options=["--keep-warm", 0, "--allow-model-from", tiny.place])
-    with tiny.load(server, connections=8) as load:
-        load.wait_for_answers(500)
+    with Watch(server, tiny, rate=None) as watch:
+        watch.wait_for_answers(500)
+        watch.event()
         for turn in range(updates):
             generation = server.updated(tiny["abc"[(turn + 1) % 3]])
-            load.tell(f"min-generation {generation}")
-        load.wait_for_answers(100, generation=generation)
+            watch.live(generation)
+        watch.wait_for_answers(100, generation=generation)
+
+
+def cost_of_a_request(server, known):
+    """CPU time of all processes, in ms, and the median of the time of an answer; one client."""
+    count = 3000
+    with known.load(server, connections=1, texts_max=1, options=["--dialects", "base64"]) as load:
+        load.wait_for_answers(100)
+        before, answered = server.cpu_seconds(), load.report()["answered"]
+        load.wait_for_answers(count)
+        seconds, answered = server.cpu_seconds() - before, load.report()["answered"] - answered
         result = load.stop()
-    print(result)
-    assert_clean(result, least=1000)
-    settle(server)
+    assert_clean(result)
+    return 1000 * seconds / answered, result["latency_ms"]["all"]["p50"]
 
 
 def test_nothing_is_left_of_many_updates(serve, tiny):
@@ -63,13 +62,21 @@ def test_nothing_is_left_of_many_updates(serve, tiny):
         server.updated(tiny["ba"[turn % 2]])
         server.embed("before").json
     settle(server)
+    at_rest = server.descriptors()
+    cost, median = cost_of_a_request(server, tiny)
+    until("the load's connections to be closed", lambda: server.descriptors() <= at_rest)
     memory, descriptors = server.memory(), server.descriptors()
     for turn in range(1000 if SOAK else 40):
         server.updated(tiny["ba"[turn % 2]])
         server.embed("after").json
     settle(server)
+    cost_after, median_after = cost_of_a_request(server, tiny)
+    until("the load's connections to be closed", lambda: server.descriptors() <= at_rest)
     print(f"memory {memory >> 10} KiB before, {server.memory() >> 10} KiB after; "
-          f"open files {descriptors} and {server.descriptors()}")
+          f"open files {descriptors} and {server.descriptors()}; a request {median:.3f} ms and "
+          f"{median_after:.3f} ms, of CPU time {cost:.3f} ms and {cost_after:.3f} ms")
+    # CPU time, for the machine may be busier now than before.
+    assert cost_after < 1.5 * cost
     assert server.descriptors() == descriptors
     assert server.memory() < memory + 4 * MIB
     installed = list((server.data / "models").iterdir())
