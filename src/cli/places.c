@@ -106,6 +106,14 @@ int moult_place_parse(const char *operand, char **name, char **source,
     return -1;
 }
 
+int moult_place_use_hub_cache(const char *what, struct moult_error *error) {
+    if (strcmp(what, "read") != 0 && strcmp(what, "fill") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "--hub-cache is read or fill, not \"%.40s\".",
+                          what);
+    setenv("MOULT_HUB_CACHE", what, 1);
+    return 0;
+}
+
 char *moult_key_read(const char *file, struct moult_error *error) {
     char *bytes;
     size_t size;

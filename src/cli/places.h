@@ -13,6 +13,8 @@ int moult_place_parse(const char *operand, char **name, char **source, struct mo
 char *moult_place_source(const char *model, struct moult_error *error);
 /* The absolute path of a folder, as above. */
 char *moult_place_absolute(const char *folder);
+/* --hub-cache, for this process and its children: read or fill. */
+int moult_place_use_hub_cache(const char *what, struct moult_error *error);
 /* The first line of a key file, malloc'ed; NULL with the error. */
 char *moult_key_read(const char *file, struct moult_error *error);
 

@@ -192,10 +192,14 @@ static int pull_for_person(const char *data, const char *model) {
 int moult_cli_pull(int argc, char **argv) {
     const char *data = NULL;
     const char *unless = NULL;
+    const char *hub_cache = NULL;
     uint32_t parent = 0;
+    struct moult_error error;
     unsigned operand_count;
     const struct moult_option options[] = {
         {"--data", "FOLDER", "./moult-data", "the data folder", MOULT_OPTION_TEXT, &data, 0, 0},
+        {"--hub-cache", "WHAT", "read", "the cache in HF_HOME: read, or fill it, too, for others",
+         MOULT_OPTION_TEXT, &hub_cache, 0, 0},
         {"--parent", "PID", NULL, NULL, MOULT_OPTION_NUMBER, &parent, 0, 0},
         {"--unless", "VALIDATOR", NULL, NULL, MOULT_OPTION_TEXT, &unless, 0, 0},
     };
@@ -214,6 +218,10 @@ int moult_cli_pull(int argc, char **argv) {
     enum moult_parsed parsed = moult_options_parse(&line, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
+    if (moult_place_use_hub_cache(hub_cache, &error) != 0) {
+        fprintf(stderr, "moult pull: %s\n", error.message);
+        return MOULT_EXIT_USAGE;
+    }
     if (parent == 0)
         return pull_for_person(data, argv[1]);
     settle(parent);

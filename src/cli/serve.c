@@ -23,6 +23,7 @@ struct arguments {
     struct moult_serve_options serve;
     const char *api_key_file, *overlong, *cutover, *hook_secret_file;
     struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
+    const char *hub_cache;
     char *api_key;
     char **real_sources;   /* [allowed_sources.count] */
 };
@@ -67,6 +68,8 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          "look that often whether a model's source has a newer one, and\ntake it; folders are "
          "watched besides; 0: only when asked",
          MOULT_OPTION_SECONDS, &serve->update_every_s, 0, 366 * 86400},
+        {"--hub-cache", "WHAT", "read", "the cache in HF_HOME: read, or fill it, too, for others",
+         MOULT_OPTION_TEXT, &arguments->hub_cache, 0, 0},
         {"--max-waiting", "N", "512", "texts that may wait; more are told to come again (429)",
          MOULT_OPTION_NUMBER, &serve->waiting_texts_max, 1, 1000000},
         {"--max-body", "BYTES", "16M", "largest body of a request", MOULT_OPTION_BYTES,
@@ -197,6 +200,8 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
     for (unsigned i = 0; i < model_count; i++)
         if (add_model(serve, models[i], error) != 0)
             return -1;
+    if (moult_place_use_hub_cache(arguments->hub_cache, error) != 0)
+        return -1;
     serve->overlong_error = strcmp(arguments->overlong, "error") == 0;
     if (!serve->overlong_error && strcmp(arguments->overlong, "truncate") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID,

@@ -7,8 +7,8 @@
  *
  * The branch may move at any moment, so it is asked once; if the commit is gone when its files
  * are asked for (a force-push), it is asked again. What the ecosystem's own client has
- * cached is used: HF_HOME/hub/models--org--name/snapshots/COMMIT/config.json, or
- * …/blobs/DIGEST. Neither is believed: bytes count only when their digest is the listed one. */
+ * cached is used (hub_cache.h), and not believed: bytes count only when their digest is the listed
+ * one. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +17,8 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/log.h"
+#include "source/hub_cache.h"
 #include "source/installed.h"
 #include "source/remote.h"
 #include "source/source.h"
@@ -29,7 +31,7 @@
 struct hub {
     char *endpoint;                 /* Without a slash at its end. */
     char *token;                    /* NULL: none. */
-    char *cache;                    /* HF_HOME/hub; NULL: there is none. */
+    struct moult_hub_cache cache;
     char *repo;                     /* "org/name" */
     char *branch;                   /* What was asked for: a branch, a tag, a commit. */
     char commit[MOULT_SHA1_HEX];
@@ -43,6 +45,7 @@ struct hub {
 static int open_hub(struct hub *hub, const char *source, bool once);
 static void close_hub(struct hub *hub);
 static int install(struct hub *hub, struct moult_installed *installed);
+static void fill_cache(struct hub *hub, const struct moult_installed *installed);
 static int resolve(struct hub *hub);
 static bool is_commit(const char *text);
 static int list(struct hub *hub);
@@ -62,8 +65,10 @@ int moult_install_from_hub(const char *source, const char *data_folder,
     *installed = (struct moult_installed){.was_there = false};
     *hub.error = (struct moult_error){.code = MOULT_OK};
     int result = open_hub(&hub, source, false) == 0 ? install(&hub, installed) : -1;
-    if (result == 0)
+    if (result == 0) {
         format_validator(&hub, installed->validator);
+        fill_cache(&hub, installed);
+    }
     close_hub(&hub);
     return result;
 }
@@ -95,7 +100,7 @@ static void close_hub(struct hub *hub) {
     moult_listing_release(&hub->listing);
     free(hub->endpoint);
     free(hub->token);
-    free(hub->cache);
+    moult_hub_cache_release(&hub->cache);
     free(hub->repo);
     free(hub->branch);
 }
@@ -105,17 +110,6 @@ static void close_hub(struct hub *hub) {
 static const char *environment(const char *name) {
     const char *value = getenv(name);
     return value != NULL && value[0] != '\0' ? value : NULL;
-}
-
-/* HF_HOME, or where it is without: NULL for somebody without a home. */
-static char *home_of_hub(void) {
-    const char *cache = environment("XDG_CACHE_HOME");
-    if (environment("HF_HOME") != NULL)
-        return moult_copy_string(environment("HF_HOME"));
-    if (cache != NULL)
-        return moult_format("%s/huggingface", cache);
-    return environment("HOME") != NULL ? moult_format("%s/.cache/huggingface", getenv("HOME"))
-                                       : NULL;
 }
 
 static char *read_token_file(const char *path) {
@@ -133,8 +127,10 @@ static int take_token(struct hub *hub, const char *home) {
     const char *given = environment("HF_TOKEN");
     if (given != NULL) {
         hub->token = moult_copy_string(given);
-    } else if (home != NULL) {
-        char *path = moult_format("%s/token", home);
+    } else if (home != NULL || environment("HF_TOKEN_PATH") != NULL) {
+        char *path = environment("HF_TOKEN_PATH") != NULL
+                         ? moult_copy_string(environment("HF_TOKEN_PATH"))
+                         : moult_format("%s/token", home);
         hub->token = read_token_file(path);
         free(path);
     }
@@ -169,17 +165,14 @@ static int open_hub(struct hub *hub, const char *source, bool once) {
     const char *at = strchr(source, '@');
     hub->repo = moult_copy_bytes(source, at != NULL ? (size_t)(at - source) : strlen(source));
     hub->branch = moult_copy_string(at != NULL ? at + 1 : "main");
-    char *home = home_of_hub();
+    char *home = moult_hub_home();
     int result = take_endpoint(hub) == 0 ? take_token(hub, home) : -1;
-    if (environment("HF_HUB_CACHE") != NULL)
-        hub->cache = moult_copy_string(environment("HF_HUB_CACHE"));
-    else if (home != NULL)
-        hub->cache = moult_format("%s/hub", home);
     free(home);
+    moult_hub_cache_open(&hub->cache, hub->repo);
     const struct moult_transfer_options options = {
         .base = hub->endpoint, .token = hub->token, .advance = moult_remote_advance,
         .context = &hub->progress, .once = once};
-    if (result == 0)
+    if (result == 0 && !hub->cache.offline)
         hub->transfer = moult_transfer_open(&options);
     return result;
 }
@@ -257,9 +250,32 @@ static int fail_for_hub(struct hub *hub) {
     return moult_fail_within(hub->error, "The hub at %s", hub->endpoint);
 }
 
+/* HF_HUB_OFFLINE: nobody is asked, and what the cache has is what there is. */
+
+static int resolve_offline(struct hub *hub) {
+    /* A commit that is named stands there already. */
+    if (is_commit(hub->branch) ||
+        moult_hub_cache_resolve(&hub->cache, hub->branch, hub->commit) == 0)
+        return 0;
+    return moult_fail(hub->error, MOULT_ERROR_UNAVAILABLE,
+                      "HF_HUB_OFFLINE is set, and the hub's cache does not know the revision %s "
+                      "of %s.",
+                      hub->branch, hub->repo);
+}
+
+static int list_offline(struct hub *hub) {
+    if (moult_hub_cache_list(&hub->cache, hub->commit, &hub->listing) == 0)
+        return 0;
+    return moult_fail(hub->error, MOULT_ERROR_UNAVAILABLE,
+                      "HF_HUB_OFFLINE is set, and the hub's cache has no files of %s at %.12s.",
+                      hub->repo, hub->commit);
+}
+
 static int resolve(struct hub *hub) {
     char *bytes;
     size_t size;
+    if (hub->cache.offline)
+        return resolve_offline(hub);
     char *branch = moult_remote_escape(hub->branch);
     /* A branch may have a slash in its name, which must not become one of the path. */
     for (char *slash; (slash = strchr(branch, '/')) != NULL;) {
@@ -302,6 +318,10 @@ static int list(struct hub *hub) {
                              hub->commit);
     int result = 0;
     moult_listing_release(&hub->listing);
+    if (hub->cache.offline) {
+        free(url);
+        return list_offline(hub);
+    }
     for (unsigned page = 0; result == 0 && url != NULL; page++)
         result = page < MOULT_LISTING_PAGES_MAX
                      ? list_page(hub, &url)
@@ -327,16 +347,7 @@ static char *url_of(const void *context, const char *path) {
 
 static char *cached(const void *context, const struct moult_listed_file *file, unsigned n) {
     const struct hub *hub = context;
-    const char *slash = strchr(hub->repo, '/');
-    if (hub->cache == NULL || n > 1)
-        return NULL;
-    char *repo = moult_format("%s/models--%.*s--%s", hub->cache, (int)(slash - hub->repo),
-                              hub->repo, slash + 1);
-    char *path = n == 0 ? moult_format("%s/snapshots/%s/%s", repo, hub->commit, file->path)
-                        : moult_format("%s/blobs/%s", repo,
-                                       file->sha256[0] != '\0' ? file->sha256 : file->blob);
-    free(repo);
-    return path;
+    return moult_hub_cache_path(&hub->cache, hub->commit, file, n);
 }
 
 static int fetch(struct hub *hub, struct moult_installed *installed) {
@@ -352,9 +363,23 @@ static int fetch(struct hub *hub, struct moult_installed *installed) {
         .cached = cached,
     };
     int result = moult_install_from_remote(&remote, &hub->progress, installed, hub->error);
-    if (result != 0 && (moult_transfer_status(hub->transfer) == 0 ||
+    if (result != 0 && hub->transfer != NULL && (moult_transfer_status(hub->transfer) == 0 ||
                         moult_transfer_error_code(hub->transfer)[0] != '\0'))
         fail_for_hub(hub);
     free(source);
     return result;
+}
+
+/* For the ecosystem's own programs. What is installed stays so where that cannot be done. */
+static void fill_cache(struct hub *hub, const struct moult_installed *installed) {
+    struct moult_error error;
+    if (!hub->cache.fill || hub->cache.offline)
+        return;
+    hub->error = &error;
+    char *folder = moult_format("%s/models/%s", hub->data_folder, installed->revision);
+    if ((hub->listing.count == 0 && list(hub) != 0) ||
+        moult_hub_cache_fill(&hub->cache, folder, is_commit(hub->branch) ? "" : hub->branch,
+                             hub->commit, &hub->listing, &error) != 0)
+        moult_log_warning("%s is installed, but not shared: %s", hub->repo, error.message);
+    free(folder);
 }

@@ -32,6 +32,18 @@ static bool read_digest(const json_t *object, const char *key, size_t digits, ch
     return true;
 }
 
+static struct moult_listed_file *append(struct moult_listing *listing, const char *path,
+                                        uint64_t size) {
+    if (listing->count == listing->capacity) {
+        listing->capacity = listing->capacity == 0 ? CAPACITY_AT_FIRST : 2 * listing->capacity;
+        listing->files =
+            moult_reallocate(listing->files, listing->capacity, sizeof *listing->files);
+    }
+    struct moult_listed_file *file = &listing->files[listing->count++];
+    *file = (struct moult_listed_file){.path = moult_copy_string(path), .size = size};
+    return file;
+}
+
 static struct moult_listed_file *add(struct moult_listing *listing, const json_t *object,
                                      const char *what, struct moult_error *error) {
     const json_t *path = json_object_get(object, "path");
@@ -53,15 +65,7 @@ static struct moult_listed_file *add(struct moult_listing *listing, const json_t
                    MOULT_LISTING_FILES_MAX);
         return NULL;
     }
-    if (listing->count == listing->capacity) {
-        listing->capacity = listing->capacity == 0 ? CAPACITY_AT_FIRST : 2 * listing->capacity;
-        listing->files =
-            moult_reallocate(listing->files, listing->capacity, sizeof *listing->files);
-    }
-    struct moult_listed_file *file = &listing->files[listing->count++];
-    *file = (struct moult_listed_file){.path = moult_copy_string(text),
-                                       .size = (uint64_t)json_integer_value(size)};
-    return file;
+    return append(listing, text, (uint64_t)json_integer_value(size));
 }
 
 static int fail_digest(const struct moult_listed_file *file, const char *what,
@@ -123,6 +127,51 @@ int moult_listing_add_tree(struct moult_listing *listing, const char *bytes, siz
     int result = tree != NULL ? read_tree(listing, tree, error) : -1;
     json_decref(tree);
     return result;
+}
+
+static int read_cached_tree(struct moult_listing *listing, const json_t *tree,
+                            struct moult_error *error) {
+    static const char what[] = "The cached listing";
+    const json_t *files = json_object_get(tree, "files");
+    const char *path;
+    json_t *entry;
+    if (json_integer_value(json_object_get(tree, "format_version")) != 1 || !json_is_object(files))
+        return moult_fail(error, MOULT_ERROR_INVALID, "%s is of no version that is known.", what);
+    json_object_foreach((json_t *)(uintptr_t)files, path, entry)
+    {
+        const json_t *size = json_object_get(entry, "size");
+        struct moult_listed_file digests;
+        json_int_t bytes = json_integer_value(size);
+        if (!moult_source_path_safe(path) || !json_is_integer(size) || bytes < 0 ||
+            listing->count == MOULT_LISTING_FILES_MAX)
+            return moult_fail(error, MOULT_ERROR_INVALID, "%s lists what no hub has.", what);
+        bool large = json_object_get(entry, "lfs_sha256") != NULL;
+        if (large ? !read_digest(entry, "lfs_sha256", MOULT_SHA256_HEX - 1, digests.sha256)
+                  : !read_digest(entry, "blob_id", MOULT_SHA1_HEX - 1, digests.blob))
+            return moult_fail(error, MOULT_ERROR_INVALID, "%s gives no digest of %s.", what, path);
+        moult_listing_add(listing, path, (uint64_t)bytes, large ? digests.sha256 : digests.blob);
+    }
+    return 0;
+}
+
+int moult_listing_add_cached_tree(struct moult_listing *listing, const char *bytes, size_t size,
+                                  struct moult_error *error) {
+    json_t *tree = parse(bytes, size, "The cached listing", error);
+    int result = tree != NULL ? read_cached_tree(listing, tree, error) : -1;
+    json_decref(tree);
+    return result;
+}
+
+void moult_listing_add(struct moult_listing *listing, const char *path, uint64_t size,
+                       const char *digest) {
+    size_t digits = strlen(digest);
+    bool large = digits == MOULT_SHA256_HEX - 1;
+    if ((!large && digits != MOULT_SHA1_HEX - 1) ||
+        strspn(digest, "0123456789abcdef") != digits || !moult_source_path_safe(path) ||
+        listing->count == MOULT_LISTING_FILES_MAX)
+        return;
+    struct moult_listed_file *file = append(listing, path, size);
+    memcpy(large ? file->sha256 : file->blob, digest, digits + 1);
 }
 
 static int by_path(const void *a, const void *b) {

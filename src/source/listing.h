@@ -30,6 +30,14 @@ int moult_listing_add_manifest(struct moult_listing *listing, const char *bytes,
  *     [{"type": "file", "path", "size", "oid": git blob SHA-1, "lfs": {"oid": SHA-256}?}, …] */
 int moult_listing_add_tree(struct moult_listing *listing, const char *bytes, size_t size,
                            struct moult_error *error);
+/* The same as the ecosystem's own client keeps it on disk:
+ *     {"format_version": 1, "files": {path: {"size", "blob_id", "lfs_sha256"?, …}, …}} */
+int moult_listing_add_cached_tree(struct moult_listing *listing, const char *bytes, size_t size,
+                                  struct moult_error *error);
+/* One file, of which the digest is either of the two. Passed over where it is neither, or
+ * the path leads out. */
+void moult_listing_add(struct moult_listing *listing, const char *path, uint64_t size,
+                       const char *digest);
 /* After the last: sorts, and refuses a path that stands in it twice. */
 int moult_listing_sort(struct moult_listing *listing, struct moult_error *error);
 /* Of a sorted one; NULL where the path is not listed. */

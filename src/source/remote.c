@@ -361,6 +361,10 @@ static int fetch(struct install *install, const struct moult_listed_file *file, 
 static int download(struct install *install, const struct moult_listed_file *file,
                     char sha256[MOULT_SHA256_HEX], struct moult_error *error) {
     struct partial partial;
+    if (install->remote->transfer == NULL)
+        return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
+                          "HF_HUB_OFFLINE is set, and %s of %s is not in the hub's cache.",
+                          file->path, install->remote->name);
     if (moult_incoming_make_parents(&install->incoming, file->path, error) != 0 ||
         open_partial(install, file, &partial, error) != 0)
         return -1;

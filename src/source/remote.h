@@ -14,7 +14,7 @@ struct moult_remote {
     const char *source;             /* In revision.json: exactly what it is. */
     const char *data_folder;
     const struct moult_listing *listing;   /* Sorted. */
-    struct moult_transfer *transfer;
+    struct moult_transfer *transfer;       /* NULL: nothing may be fetched. */
     const void *context;
     char *(*url)(const void *context, const char *path);   /* malloc'ed */
     /* The path of the n-th place where a cache may have the file, malloc'ed, or NULL after

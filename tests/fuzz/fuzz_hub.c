@@ -1,5 +1,6 @@
-/* A hub's answers. Any bytes are refused with a sentence, or are what they should be: in two
- * pages, cut at the first NUL; and the same bytes as the answer about a commit. */
+/* A hub's answers, and what its client keeps of them. Any bytes are refused with a sentence, or
+ * are what they should be: in two pages, cut at the first NUL; and the same bytes as the answer
+ * about a commit, and as a cached listing. */
 #include <string.h>
 
 #include "source/listing.h"
@@ -25,6 +26,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int result = moult_listing_add_tree(&listing, text, first, &error);
     if (result == 0 && cut != NULL)
         result = moult_listing_add_tree(&listing, cut + 1, size - first - 1, &error);
+    if (result == 0)
+        result = moult_listing_sort(&listing, &error);
+    MOULT_REQUIRE(result == 0 || error.message[0] != '\0');
+    if (result == 0)
+        check_files(&listing);
+    moult_listing_release(&listing);
+    error = (struct moult_error){0};
+    result = moult_listing_add_cached_tree(&listing, text, size, &error);
     if (result == 0)
         result = moult_listing_sort(&listing, &error);
     MOULT_REQUIRE(result == 0 || error.message[0] != '\0');

@@ -23,16 +23,16 @@ class Puller:
                             if name not in PROXIES and not name.startswith("HF_")}
         self.environment.update(HF_HOME=str(self.home), MOULT_FAULTS_STALL_S="1")
 
-    def run(self, source, binary=None, **environment):
+    def run(self, source, binary=None, more=(), **environment):
         return subprocess.run([str(binary or BUILD / "moult"), "pull", "--data", str(self.data),
-                               str(source)], capture_output=True, text=True, timeout=120,
+                               *more, str(source)], capture_output=True, text=True, timeout=120,
                               env={**self.environment, **environment})
 
-    def start(self, source):
+    def start(self, source, data=None, **environment):
         """The child of a server, which this process is for it."""
         return subprocess.Popen([str(BUILD / "moult"), "pull", f"--parent={os.getpid()}",
-                                 f"--data={self.data}", "--", str(source)], text=True,
-                                env=self.environment, stdout=subprocess.PIPE)
+                                 f"--data={data or self.data}", "--", str(source)], text=True,
+                                env={**self.environment, **environment}, stdout=subprocess.PIPE)
 
     def pulled(self, source, **more):
         """The folder of what must have been installed."""

@@ -2,8 +2,6 @@
 
 import hashlib
 import shutil
-import subprocess
-import sys
 import time
 
 import pytest
@@ -291,43 +289,6 @@ def test_a_listed_file_that_is_gone(hub, puller, tiny):
     hub.publish(NAME, tiny["a"])
     hub.misbehave("model.safetensors", answers(404, X_Error_Code="EntryNotFound"), times=1000)
     puller.refused(NAME, "lacks a file that its listing has")
-
-
-# ---- The cache of the ecosystem's own client ----
-
-@pytest.fixture
-def cached(hub, puller, tiny):
-    """What huggingface_hub itself has left in HF_HOME of the model a."""
-    commit = hub.publish(NAME, tiny["a"])
-    subprocess.run([sys.executable, "-c", f"""
-import huggingface_hub
-print(huggingface_hub.snapshot_download("{NAME}"))
-"""], env=puller.environment, check=True, capture_output=True, timeout=100)
-    hub.forget()
-    return puller.home / "hub/models--org--tiny", commit
-
-
-def test_what_the_real_client_has_cached_is_not_downloaded(hub, puller, tiny, cached):
-    is_what(tiny["a"], puller.pulled(NAME))
-    assert not hub.asked("/resolve/")
-
-
-def test_a_cache_with_damage_is_not_believed(hub, puller, tiny, cached):
-    folder, commit = cached
-    blob = (folder / "snapshots" / commit / "model.safetensors").resolve()
-    assert blob.name == hashlib.sha256(blob.read_bytes()).hexdigest()
-    data = bytearray(blob.read_bytes())
-    data[-1] ^= 1
-    blob.write_bytes(data)
-    is_what(tiny["a"], puller.pulled(NAME))
-    assert len(hub.asked("/resolve/")) == 1
-
-
-def test_a_snapshot_that_is_not_complete(hub, puller, tiny, cached):
-    folder, commit = cached
-    (folder / "snapshots" / commit / "config.json").unlink()
-    shutil.rmtree(folder / "blobs")
-    is_what(tiny["a"], puller.pulled(NAME))
 
 
 # ---- TLS ----
