@@ -189,10 +189,28 @@ static int pull_for_person(const char *data, const char *model) {
     return result == 0 ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
 }
 
+/* Asks the source, and fetches nothing. */
+static int ask_for_person(const char *model) {
+    struct moult_look look = {.path_count = 0};
+    struct moult_error error;
+    char *source = moult_place_source(model, &error);
+    int result = source != NULL ? moult_look(source, "", &look, &error) : -1;
+    if (result == 0 && look.result == MOULT_LOOK_INCOMPLETE)
+        result = moult_fail(&error, look.reason.code, "%s", look.reason.message);
+    if (result == 0)
+        printf("%s has %s\n", source, look.validator);
+    else
+        fprintf(stderr, "moult pull: %s\n", error.message);
+    moult_look_release(&look);
+    free(source);
+    return result == 0 ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
+}
+
 int moult_cli_pull(int argc, char **argv) {
     const char *data = NULL;
     const char *unless = NULL;
     const char *hub_cache = NULL;
+    bool dry_run = false;
     uint32_t parent = 0;
     struct moult_error error;
     unsigned operand_count;
@@ -200,6 +218,8 @@ int moult_cli_pull(int argc, char **argv) {
         {"--data", "FOLDER", "./moult-data", "the data folder", MOULT_OPTION_TEXT, &data, 0, 0},
         {"--hub-cache", "WHAT", "read", "the cache in HF_HOME: read, or fill it, too, for others",
          MOULT_OPTION_TEXT, &hub_cache, 0, 0},
+        {"--dry-run", NULL, NULL, "only ask the source what it has", MOULT_OPTION_FLAG, &dry_run, 0,
+         0},
         {"--parent", "PID", NULL, NULL, MOULT_OPTION_NUMBER, &parent, 0, 0},
         {"--unless", "VALIDATOR", NULL, NULL, MOULT_OPTION_TEXT, &unless, 0, 0},
     };
@@ -222,6 +242,8 @@ int moult_cli_pull(int argc, char **argv) {
         fprintf(stderr, "moult pull: %s\n", error.message);
         return MOULT_EXIT_USAGE;
     }
+    if (parent == 0 && dry_run)
+        return ask_for_person(argv[1]);
     if (parent == 0)
         return pull_for_person(data, argv[1]);
     settle(parent);

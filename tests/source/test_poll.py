@@ -252,6 +252,31 @@ def test_what_was_rolled_back_is_not_taken_again(hub, puller, serve, tiny):
     assert server.fingerprint() == tiny.fingerprints["a"] and not hub.asked("/tree/")
 
 
+def test_a_person_says_when(hub, puller, serve, tiny, under_load):
+    hub.publish(NAME, tiny["a"])
+    server = serve(NAME, environment=puller.environment, options=EVERY)
+    settled(server)
+    server.kill()
+    server.options += ["--cutover", "manual"]
+    server.start()
+
+    def waits():
+        update = server.slot()["update"]
+        return update["id"] if update and update["phase"] == "ready" else None
+    with under_load(server):
+        hub.publish(NAME, tiny["b"])
+        first = until("an update that waits", waits)
+        hub.forget()
+        until("two looks", lambda: len(hub.asked("/revision/")) >= 2)
+        assert waits() == first and server.generation() == 1 and not hub.asked("/resolve/")
+        # What waits gives way to what is newer still.
+        hub.publish(NAME, tiny["c"])
+        second = until("another that waits", lambda: waits() if waits() != first else None)
+        assert server.post(f"/update_model/{second}/cutover").status in (200, 202)
+        becomes(server, tiny, "c")
+    settled(server)
+
+
 def test_killed_in_mid_update_it_looks_again(hub, puller, serve, tiny):
     hub.publish(NAME, tiny["a"])
     server = serve(NAME, environment=puller.environment, options=EVERY)
