@@ -52,6 +52,14 @@
 #define MOULT_SLOTS_MAX 64
 #define MOULT_GENERATIONS_PER_SLOT_MAX 3
 #define MOULT_HISTORY_MAX 100                      /* Entries kept per slot in state.json. */
+#define MOULT_KEPT_MAX 32                          /* Models of a slot beside current and previous:
+                                                      --keep, leased ones, and those that go. */
+#define MOULT_KEEP_MAX 16                          /* --keep. */
+#define MOULT_LEASES_MAX 256
+#define MOULT_LEASED_MODELS_MAX 8                  /* Of one slot: its other kept ones need room. */
+#define MOULT_LEASE_SECONDS_MAX (31 * 86400)       /* A lease can be renewed. */
+#define MOULT_ROOM_SECONDS 30                      /* A request waits so long for its model to have
+                                                      a place and memory. */
 #define MOULT_WATCHDOG_SECONDS 30
 #define MOULT_STRAGGLER_SECONDS 30
 #define MOULT_THREADS_MAX 256

@@ -59,7 +59,7 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          &serve->data, 0, 0},
         {"--threads", "N", "0", "threads that compute; 0: what the machine or its\ncontainer gives",
          MOULT_OPTION_NUMBER, &serve->threads, 0, MOULT_THREADS_MAX},
-        {"--keep-warm", "TIME", "10m", "how long a replaced model stays callable by name@fp8",
+        {"--keep-warm", "TIME", "10m", "how long a replaced model keeps its worker",
          MOULT_OPTION_SECONDS, &serve->keep_warm_s, 0, 366 * 86400},
         {"--cutover", "WHEN", "auto", "a new model serves as soon as it can (auto), or when a\n"
          "person says so with moult cutover (manual)", MOULT_OPTION_TEXT, &arguments->cutover, 0,
@@ -70,6 +70,18 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          MOULT_OPTION_SECONDS, &serve->update_every_s, 0, 366 * 86400},
         {"--hub-cache", "WHAT", "read", "the cache in HF_HOME: read, or fill it, too, for others",
          MOULT_OPTION_TEXT, &arguments->hub_cache, 0, 0},
+        {"--keep", "N", "3",
+         "older models of each slot that stay installed, beside the\ncurrent and the previous one, "
+         "to be called by name@fp8",
+         MOULT_OPTION_NUMBER, &serve->keep_models, 0, MOULT_KEEP_MAX},
+        {"--retire-after", "TIME", "1h", "how long before its end the end of an older one is told",
+         MOULT_OPTION_SECONDS, &serve->retire_after_s, 0, 366 * 86400},
+        {"--idle-unload", "TIME", "0",
+         "a model that nobody has asked for so long is unloaded\nuntil somebody does; 0: never",
+         MOULT_OPTION_SECONDS, &serve->idle_unload_s, 0, 366 * 86400},
+        {"--memory", "BYTES", "0", "what all models together may take; 0: what the machine or\nits "
+         "container has",
+         MOULT_OPTION_BYTES, &serve->memory_bytes, 0, 0},
         {"--max-waiting", "N", "512", "texts that may wait; more are told to come again (429)",
          MOULT_OPTION_NUMBER, &serve->waiting_texts_max, 1, 1000000},
         {"--max-body", "BYTES", "16M", "largest body of a request", MOULT_OPTION_BYTES,

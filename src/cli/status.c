@@ -72,8 +72,9 @@ static void print_slot(const json_t *slot) {
     if (number_in(slot, "generation") == 0)
         printf("%s: not serving yet\n", text_in(slot, "name"));
     else
-        printf("%s: generation %lld, %s@%.8s\n", text_in(slot, "name"),
-               number_in(slot, "generation"), text_in(slot, "name"), text_in(slot, "fingerprint"));
+        printf("%s: generation %lld, %s@%.8s%s\n", text_in(slot, "name"),
+               number_in(slot, "generation"), text_in(slot, "name"), text_in(slot, "fingerprint"),
+               json_is_false(json_object_get(slot, "loaded")) ? ", unloaded" : "");
     printf("    source %s\n", text_in(slot, "source"));
     if (json_is_object(poll))
         print_poll(poll);

@@ -19,6 +19,13 @@ void moult_openai_embeddings(struct moult_http_request *request);
 /* api_tei.c */
 void moult_tei_embed(struct moult_http_request *request);
 
+/* api_leases.c */
+void moult_leases_list(struct moult_http_request *request);
+void moult_leases_show(struct moult_http_request *request);
+void moult_leases_make(struct moult_http_request *request);
+void moult_leases_renew(struct moult_http_request *request);
+void moult_leases_end(struct moult_http_request *request);
+
 /* api_metrics.c */
 void moult_metrics_show(struct moult_http_request *request);
 

@@ -7,8 +7,8 @@
 #include "front/api.h"
 #include "front/embedding.h"
 
-/* All the models of a server fit: 64 slots of 3 generations, 300 bytes each. */
-#define INFO_BYTES_MAX (256 * MOULT_KIB)
+/* All the models of a server fit: 64 slots of 36 generations, 350 bytes each. */
+#define INFO_BYTES_MAX (2 * MOULT_MIB)
 
 static void answer(struct moult_http_request *request, unsigned status, struct moult_buffer *body) {
     size_t size;
@@ -87,14 +87,22 @@ void moult_info_show(struct moult_http_request *request) {
     add_text(&body, report->precision);
     moult_buffer_text(&body, ",\"kernels\":");
     add_text(&body, report->kernels);
-    moult_buffer_format(&body, ",\"dimensions\":%" PRIu32 ",\"normalized\":%s}", report->dimensions,
-                        report->normalized ? "true" : "false");
+    moult_buffer_format(&body, ",\"dimensions\":%" PRIu32 ",\"normalized\":%s,\"loaded\":%s}",
+                        report->dimensions, report->normalized ? "true" : "false",
+                        moult_generation_loaded(generation) ? "true" : "false");
     if (target.pinned != NULL)
         moult_generation_drop(target.pinned);
     answer(request, 200, &body);
 }
 
 /* ---------------------------------------------------------------- /v1/models */
+
+static void add_time(struct moult_buffer *body, const char *key, uint64_t seconds) {
+    if (seconds == 0)
+        moult_buffer_format(body, ",\"%s\":null", key);
+    else
+        moult_buffer_format(body, ",\"%s\":%" PRIu64, key, seconds);
+}
 
 static void add_model(struct moult_buffer *body, const struct moult_server *server, const char *id,
                       const struct moult_generation *generation) {
@@ -111,13 +119,14 @@ static void add_model(struct moult_buffer *body, const struct moult_server *serv
     moult_buffer_format(body, ",\"generation\":%" PRIu64 ",\"fingerprint\":\"%s\"",
                         moult_generation_number(generation),
                         moult_generation_fingerprint(generation));
-    moult_buffer_format(body, ",\"dimensions\":%" PRIu32 ",\"retires_at\":",
-                        moult_generation_report(generation)->dimensions);
-    uint64_t retires_at = moult_generation_retires_at(generation);
-    if (retires_at == 0)
-        moult_buffer_text(body, "null}");
-    else
-        moult_buffer_format(body, "%" PRIu64 "}", retires_at);
+    uint32_t dimensions = moult_generation_report(generation)->dimensions;
+    if (dimensions != 0)   /* One that is asleep since an older version may not know. */
+        moult_buffer_format(body, ",\"dimensions\":%" PRIu32, dimensions);
+    moult_buffer_format(body, ",\"loaded\":%s",
+                        moult_generation_loaded(generation) ? "true" : "false");
+    add_time(body, "replaced_at", moult_generation_replaced_at(generation));
+    add_time(body, "retires_at", moult_generation_retires_at(generation));
+    moult_buffer_text(body, "}");
 }
 
 void moult_openai_models(struct moult_http_request *request) {

@@ -49,8 +49,9 @@ static void answer_status(struct moult_http_request *request) {
         if (current == NULL)
             moult_buffer_format(&body, "%s: no model yet\n", moult_slot_name(slot));
         else
-            moult_buffer_format(&body, "%s: generation %" PRIu64 ", %s\n", moult_slot_name(slot),
-                                moult_generation_number(current), moult_generation_label(current));
+            moult_buffer_format(&body, "%s: generation %" PRIu64 ", %s%s\n", moult_slot_name(slot),
+                                moult_generation_number(current), moult_generation_label(current),
+                                moult_generation_loaded(current) ? "" : ", unloaded");
     }
     moult_buffer_text(&body, "\nGET /?q=TEXT embeds a text; GET /info says what with.\n");
     size_t size;

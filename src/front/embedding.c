@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/limits.h"
 #include "base/machine.h"
@@ -57,6 +58,7 @@ static void set_model(struct moult_embedding *embedding, const char *model) {
     } prompts[] = {{":query", MOULT_PROMPT_QUERY}, {":document", MOULT_PROMPT_DOCUMENT}};
     free(embedding->model);
     embedding->model = moult_copy_string(model);
+    embedding->options.prompt = MOULT_PROMPT_NONE;   /* A name in the body replaces the header's. */
     size_t size = strlen(model);
     for (unsigned i = 0; i < sizeof prompts / sizeof prompts[0]; i++) {
         size_t suffix_size = strlen(prompts[i].suffix);
@@ -251,6 +253,23 @@ static void add_number(struct moult_http_request *request, const char *name, uin
     moult_http_add_header(request, name, text);
 }
 
+/* A model that has been replaced says so, and when it ceases to be callable, once that is settled:
+ * RFC 9745 and RFC 8594. */
+static void add_lifetime(struct moult_http_request *request,
+                         const struct moult_generation *generation) {
+    time_t retires_at = (time_t)moult_generation_retires_at(generation);
+    uint64_t replaced_at = moult_generation_replaced_at(generation);
+    char text[48];
+    struct tm date;
+    if (replaced_at != 0) {
+        snprintf(text, sizeof text, "@%" PRIu64, replaced_at);
+        moult_http_add_header(request, "Deprecation", text);
+    }
+    if (retires_at != 0 && gmtime_r(&retires_at, &date) != NULL &&
+        strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &date) > 0)
+        moult_http_add_header(request, "Sunset", text);
+}
+
 static void add_headers(const struct moult_embedding *embedding) {
     struct moult_http_request *request = embedding->request;
     const struct moult_job *job = embedding->job;
@@ -259,6 +278,7 @@ static void add_headers(const struct moult_embedding *embedding) {
     snprintf(fingerprint, sizeof fingerprint, "%.16s",
              moult_generation_fingerprint(job->generation));
     moult_http_add_header(request, "x-moult-fingerprint", fingerprint);
+    add_lifetime(request, job->generation);
     add_number(request, "x-moult-truncated", job->answer.truncated);
     if (!embedding->dialect->timing_headers)
         return;
@@ -330,8 +350,10 @@ static void on_done(struct moult_job *job) {
              "The worker died of this request, twice; it is not tried again.");
         return;
     case MOULT_JOB_UNAVAILABLE:
-        moult_http_add_header(embedding->request, "Retry-After", "1");
-        fail(embedding, MOULT_HTTP_UNAVAILABLE, NULL, "No model is ready to answer this just now.");
+        moult_http_add_header(embedding->request, "Retry-After", "5");
+        fail(embedding, MOULT_HTTP_UNAVAILABLE, NULL,
+             job->answer.message[0] != '\0' ? job->answer.message
+                                            : "No model is ready to answer this just now.");
         return;
     case MOULT_JOB_ANSWERED:
         break;

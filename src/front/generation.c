@@ -30,7 +30,8 @@
 #define SECOND_NS 1000000000ull
 #define WATCHDOG_LOOK_NS SECOND_NS
 #define MEMORY_LOOK_NS (SECOND_NS / 100)
-#define EXIT_GRACE_NS (5 * SECOND_NS)
+#define ROOM_LOOK_NS (SECOND_NS / 10)
+#define EXIT_GRACE_S 5
 #define LONG_RUN_NS (10 * SECOND_NS)
 #define STRIKES_OUT 5
 #define RESTART_DELAY_NS (SECOND_NS / 10)
@@ -44,7 +45,7 @@
 
 static const struct moult_process_events process_events;
 
-static int start_run(struct moult_generation *generation, struct moult_error *error);
+static void restart(struct moult_generation *generation, bool was_ready, const char *reason);
 
 /* What others read. */
 
@@ -98,9 +99,15 @@ bool moult_generation_idle(const struct moult_generation *generation) {
     return generation->running_count == 0 && moult_queue_empty(&generation->queue);
 }
 
+bool moult_generation_unasked(const struct moult_generation *generation) {
+    return moult_generation_idle(generation) &&
+           (generation->phase != MOULT_GENERATION_CURRENT ||
+            moult_queue_empty(&generation->slot->queue));
+}
+
 /* Birth. */
 
-static void join_slot(struct moult_slot *slot, struct moult_generation *generation) {
+void moult_generation_join(struct moult_slot *slot, struct moult_generation *generation) {
     slot->generations = moult_reallocate(slot->generations, slot->generation_count + 1,
                                          sizeof(struct moult_generation *));
     slot->generations[slot->generation_count++] = generation;
@@ -137,10 +144,13 @@ struct moult_generation *moult_generation_open(struct moult_slot *slot,
     generation->references = 1;
     generation->number = model->generation;
     generation->phase = phase;
+    generation->file_bytes = model->bytes;
+    generation->installed = phase == MOULT_GENERATION_CURRENT;
+    generation->used_ns = moult_clock_ns();
     memcpy(generation->revision, model->revision, sizeof generation->revision);
     memcpy(generation->fingerprint, model->fingerprint, sizeof generation->fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s", slot->name);
-    if (start_run(generation, error) != 0) {
+    if (moult_generation_run(generation, error) != 0) {
         if (phase == MOULT_GENERATION_CANDIDATE) {
             free(generation);
             return NULL;
@@ -148,7 +158,7 @@ struct moult_generation *moult_generation_open(struct moult_slot *slot,
         generation->strikes++;
         schedule_restart(generation, false);
     }
-    join_slot(slot, generation);
+    moult_generation_join(slot, generation);
     return generation;
 }
 
@@ -156,7 +166,7 @@ void moult_generation_set_number(struct moult_generation *generation, uint64_t n
     generation->number = number;
 }
 
-static int start_run(struct moult_generation *generation, struct moult_error *error) {
+int moult_generation_run(struct moult_generation *generation, struct moult_error *error) {
     struct moult_slots *slots = generation->slot->slots;
     char *folder = moult_format("%s/%s", slots->models_folder, generation->revision);
     char *label = moult_format("%s %llu", generation->slot->name,
@@ -171,7 +181,7 @@ static int start_run(struct moult_generation *generation, struct moult_error *er
     /* A limit is for one that nobody needs yet. What serves, or has served, starts whatever the
      * machine says: there is nothing to be lost by it. */
     generation->promised_bytes =
-        generation->phase == MOULT_GENERATION_CANDIDATE ? moult_memory_promise() : 0;
+        generation->phase == MOULT_GENERATION_CANDIDATE ? moult_room_promise(generation) : 0;
     order.memory_bytes = generation->promised_bytes == UINT64_MAX ? 0 : generation->promised_bytes;
     generation->restart_ns = 0;
     generation->ready = false;
@@ -190,8 +200,9 @@ static void become_ready(struct moult_generation *generation) {
     struct moult_slots *slots = generation->slot->slots;
     generation->ready = true;
     generation->promised_bytes = 0;
+    generation->worker_bytes = generation->report.memory_peak_bytes;
     generation->ready_ns = moult_clock_ns();
-    if (!generation->was_ready)
+    if (generation->ready_at == 0)
         generation->ready_at = (uint64_t)time(NULL);
     generation->was_ready = true;
     snprintf(generation->fingerprint, sizeof generation->fingerprint, "%s",
@@ -217,7 +228,7 @@ static void on_reported(void *owner, const struct moult_worker_report *report) {
     bool same = strcmp(generation->fingerprint, report->fingerprint) == 0;
     switch (report->state) {
     case MOULT_WORKER_READY:
-        if (generation->was_ready && !same) {
+        if (!same && (generation->was_ready || generation->by_name)) {
             moult_process_kill(generation->process,
                                "Its installed files are no longer those that it began with.");
             return;
@@ -230,7 +241,7 @@ static void on_reported(void *owner, const struct moult_worker_report *report) {
         break;
     case MOULT_WORKER_FAILED:
         /* The exit follows, and with it the reason. */
-        generation->kill_ns = moult_clock_ns() + EXIT_GRACE_NS;
+        generation->kill_ns = moult_clock_ns() + EXIT_GRACE_S * SECOND_NS;
         moult_slots_wake_by(slots, generation->kill_ns);
         break;
     default:
@@ -311,6 +322,8 @@ static bool hand_over(struct moult_generation *generation, struct moult_job *job
 }
 
 void moult_generation_pump(struct moult_generation *generation) {
+    if (generation->asleep && !moult_generation_unasked(generation))
+        moult_generation_want(generation);
     if (!generation->ready || generation->alone != NULL)
         return;
     for (struct moult_job *suspect; (suspect = next_suspect(generation)) != NULL;) {
@@ -338,6 +351,7 @@ static void on_answered(void *owner, struct moult_job *job) {
     moult_generation_hold(generation);   /* For the job, … */
     moult_generation_hold(generation);   /* … and for what follows. */
     stop_running(generation, job);
+    generation->used_ns = moult_clock_ns();
     job->generation = generation;
     job->outcome = MOULT_JOB_ANSWERED;
     job->done(job);
@@ -389,11 +403,11 @@ static void count_strike(struct moult_generation *generation) {
     generation->strikes = long_run ? 0 : generation->strikes + 1;
 }
 
-static void leave(struct moult_generation *generation) {
+void moult_generation_leave(struct moult_generation *generation) {
     struct moult_slot *slot = generation->slot;
     generation->phase = MOULT_GENERATION_GONE;
     generation->restart_ns = generation->drain_until_ns = 0;
-    generation->warm_until_ns = generation->kill_ns = 0;
+    generation->warm_until_ns = generation->kill_ns = generation->wanted_ns = 0;
     leave_slot(slot, generation);
     moult_generation_drop(generation);
     slot->slots->events->gone(slot->slots->events_context, slot);
@@ -403,14 +417,13 @@ static void end_candidate(struct moult_generation *generation, const char *reaso
     struct moult_slots *slots = generation->slot->slots;
     generation->phase = MOULT_GENERATION_GONE;   /* Nobody needs to retire it. */
     slots->events->candidate_failed(slots->events_context, generation, reason);
-    leave(generation);
+    moult_generation_leave(generation);
 }
 
 static bool is_needed(const struct moult_generation *generation) {
-    if (generation->phase == MOULT_GENERATION_CURRENT)
-        return !generation->slot->slots->stopping || !moult_generation_idle(generation) ||
-               !moult_queue_empty(&generation->slot->queue);
-    return !moult_generation_idle(generation);
+    if (generation->phase == MOULT_GENERATION_CURRENT && !generation->slot->slots->stopping)
+        return true;
+    return !moult_generation_unasked(generation);
 }
 
 /* What waits for the current generation may have come from this one. */
@@ -429,12 +442,33 @@ static void restart(struct moult_generation *generation, bool was_ready, const c
         slots->events->keeps_dying(slots->events_context, generation, reason);
 }
 
+void moult_generation_run_later(struct moult_generation *generation, const char *reason) {
+    generation->strikes++;
+    restart(generation, false, reason);
+}
+
+/* What was raised for those who name it, and cannot be loaded, is not tried for ever:
+ * only where it was killed from outside may the next try be a better one. */
+static bool is_hopeless(const struct moult_generation *generation, bool was_ready,
+                        const struct moult_process_end *end) {
+    return generation->by_name && !was_ready && !generation->falling_asleep &&
+           (!end->killed_from_outside || generation->strikes >= DEATHS_FROM_OUTSIDE_MAX);
+}
+
+/* One whose files stay need not go with its worker. */
+static bool may_sleep(const struct moult_generation *generation) {
+    return generation->falling_asleep ||
+           (generation->phase == MOULT_GENERATION_WARM && generation->installed &&
+            moult_generation_idle(generation));
+}
+
 static void on_ended(void *owner, const struct moult_process_end *end) {
     struct moult_generation *generation = owner;
     struct moult_slot *slot = generation->slot;
     bool was_ready = generation->ready;
     moult_generation_hold(generation);
-    count_strike(generation);
+    if (!generation->falling_asleep)
+        count_strike(generation);
     take_jobs_back(generation, end);
     moult_process_drop(generation->process);
     generation->process = NULL;
@@ -442,13 +476,17 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
     generation->kill_ns = 0;
     if (generation->phase == MOULT_GENERATION_CANDIDATE) {
         end_candidate(generation, end->reason);
+    } else if (is_hopeless(generation, was_ready, end)) {
+        moult_generation_give_up(generation, end->reason);
+    } else if (may_sleep(generation)) {
+        moult_generation_fall_asleep(generation);
     } else if (is_needed(generation)) {
         restart(generation, was_ready, end->reason);
     } else {
         moult_log_info("Generation %llu of %s has ended%s%s",
                        (unsigned long long)generation->number,
                        slot->name, end->asked ? "." : ": ", end->asked ? "" : end->reason);
-        leave(generation);
+        moult_generation_leave(generation);
     }
     pump_slot(slot);
     moult_generation_drop(generation);
@@ -463,32 +501,57 @@ static const struct moult_process_events process_events = {
 
 /* Draining, warmth, retirement. */
 
+/* Once more in the queue of the same model's other generation, in their order. */
+void moult_generation_hand_on(struct moult_generation *generation,
+                              struct moult_generation *other) {
+    struct moult_job_list *lists[] = {&generation->queue.suspects,
+                                      &generation->queue.lanes[MOULT_LANE_SINGLE],
+                                      &generation->queue.lanes[MOULT_LANE_BATCH]};
+    moult_generation_hold(generation);
+    for (unsigned i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        for (struct moult_job *job; (job = lists[i]->last) != NULL;) {
+            moult_job_unwait(job);
+            moult_generation_drop(job->pinned);
+            job->pinned = other;
+            moult_generation_hold(other);
+            moult_job_wait_again(job, i == 0);
+        }
+    moult_generation_drop(generation);
+    moult_generation_pump(other);
+}
+
 static uint64_t set_alarm(struct moult_generation *generation, uint64_t seconds) {
     uint64_t ns = moult_clock_ns() + seconds * SECOND_NS;
     moult_slots_wake_by(generation->slot->slots, ns);
     return ns;
 }
 
+static void become_warm(struct moult_generation *generation) {
+    struct moult_slots *slots = generation->slot->slots;
+    generation->drain_until_ns = 0;
+    generation->phase = MOULT_GENERATION_WARM;
+    if (generation->process != NULL)
+        generation->warm_until_ns = set_alarm(generation, slots->options->keep_warm_s);
+    else if (generation->installed)
+        moult_generation_fall_asleep(generation);
+    else
+        moult_generation_leave(generation);
+    slots->events->drained(slots->events_context, generation->slot);
+}
+
 void moult_generation_settle(struct moult_generation *generation) {
+    if (generation->falling_asleep && generation->running_count == 0 && generation->kill_ns == 0)
+        generation->kill_ns = set_alarm(generation, EXIT_GRACE_S);
     if (!moult_generation_idle(generation))
         return;
     if (generation->phase == MOULT_GENERATION_DRAINING) {
-        generation->drain_until_ns = 0;
-        if (generation->process == NULL) {
-            leave(generation);
-            return;
-        }
-        generation->phase = MOULT_GENERATION_WARM;
-        generation->warm_until_ns =
-            set_alarm(generation, generation->slot->slots->options->keep_warm_s);
-        generation->slot->slots->events->drained(generation->slot->slots->events_context,
-                                                 generation->slot);
+        become_warm(generation);
     } else if (generation->phase == MOULT_GENERATION_RETIRING) {
         generation->kill_ns = generation->kill_ns != 0 ? generation->kill_ns
-                                                       : set_alarm(generation, 5);
+                                                       : set_alarm(generation, EXIT_GRACE_S);
         if (generation->process == NULL)
-            leave(generation);
-        else if (generation->ready)
+            moult_generation_leave(generation);
+        else if (generation->ready || generation->falling_asleep)
             moult_process_ask_exit(generation->process);
         else
             moult_process_kill(generation->process, "It was no longer wanted while it loaded.");
@@ -560,10 +623,16 @@ static bool is_due(uint64_t alarm_ns, uint64_t now_ns) {
 
 static void try_restart(struct moult_generation *generation) {
     struct moult_error error;
-    if (start_run(generation, &error) == 0)
-        return;
-    generation->strikes++;
-    restart(generation, false, error.message);
+    if (moult_generation_run(generation, &error) != 0)
+        moult_generation_run_later(generation, error.message);
+}
+
+/* Its worker has been idle for long enough. */
+static void rest(struct moult_generation *generation) {
+    if (generation->installed)
+        moult_generation_sleep(generation);
+    else
+        moult_generation_retire(generation);
 }
 
 uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now_ns) {
@@ -571,8 +640,10 @@ uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now
         try_restart(generation);
     if (is_due(generation->drain_until_ns, now_ns))
         hand_on_stragglers(generation);
-    if (is_due(generation->warm_until_ns, now_ns) && !generation->kept)
-        moult_generation_retire(generation);
+    if (is_due(moult_generation_rest_ns(generation), now_ns))
+        rest(generation);
+    if (generation->wanted_ns != 0)
+        moult_generation_try_wake(generation, now_ns);
     if (is_due(generation->kill_ns, now_ns) && generation->process != NULL) {
         moult_process_kill(generation->process, "Its worker did not exit when asked to.");
         generation->kill_ns = 0;
@@ -588,7 +659,8 @@ uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now
     }
     lower(&due_ns, generation->restart_ns);
     lower(&due_ns, generation->drain_until_ns);
-    lower(&due_ns, generation->kept ? 0 : generation->warm_until_ns);
+    lower(&due_ns, moult_generation_rest_ns(generation));
+    lower(&due_ns, generation->wanted_ns != 0 ? now_ns + ROOM_LOOK_NS : 0);
     lower(&due_ns, generation->kill_ns);
     return due_ns;
 }

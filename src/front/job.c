@@ -73,17 +73,20 @@ static struct moult_queue *home(struct moult_job *job) {
 
 void moult_job_wait(struct moult_job *job) {
     moult_job_list_append(&home(job)->lanes[job->lane], job);
+    home(job)->texts += job->count;
     job->slot->slots->waiting_texts += job->count;
 }
 
 void moult_job_wait_again(struct moult_job *job, bool suspect) {
     struct moult_queue *queue = home(job);
     moult_job_list_prepend(suspect ? &queue->suspects : &queue->lanes[job->lane], job);
+    queue->texts += job->count;
     job->slot->slots->waiting_texts += job->count;
 }
 
 void moult_job_unwait(struct moult_job *job) {
     moult_job_list_remove(job);
+    home(job)->texts -= job->count;
     job->slot->slots->waiting_texts -= job->count;
 }
 

@@ -17,7 +17,8 @@ struct moult_slot;
 enum moult_job_outcome {
     MOULT_JOB_ANSWERED,      /* `answer` is valid; its status may still be MOULT_ANSWER_INVALID. */
     MOULT_JOB_KILLED_WORKER, /* It killed the worker while it ran alone: 500, or 424. */
-    MOULT_JOB_UNAVAILABLE    /* No generation can serve it (shutdown ran out of patience): 503. */
+    MOULT_JOB_UNAVAILABLE    /* No generation can serve it just now: 503. `answer.message` says why;
+                                it may be empty. */
 };
 
 struct moult_job {

@@ -25,6 +25,10 @@ struct moult_serve_options {
     uint32_t threads;                /* 0: what the machine gives. */
     uint32_t keep_warm_s;
     uint32_t update_every_s;         /* 0: nothing is taken by itself. */
+    uint32_t keep_models;            /* Older models of a slot that stay installed. */
+    uint32_t retire_after_s;         /* The notice before one of them goes. */
+    uint32_t idle_unload_s;          /* 0: idle models stay loaded. */
+    size_t memory_bytes;           /* Of all workers together; 0: what the machine gives. */
     uint32_t waiting_texts_max;
     size_t body_bytes_max;
     bool overlong_error;             /* --overlong error */

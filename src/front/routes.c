@@ -30,6 +30,11 @@ static const struct moult_route routes[] = {
      moult_own_update_cut_over},
     {"DELETE", "/update_model/", MOULT_DIALECT_OWN, .open = false, .changes = true,
      moult_own_update_cancel},
+    {"GET", "/leases", MOULT_DIALECT_OWN, .open = false, .changes = false, moult_leases_list},
+    {"POST", "/leases", MOULT_DIALECT_OWN, .open = false, .changes = true, moult_leases_make},
+    {"GET", "/leases/", MOULT_DIALECT_OWN, .open = false, .changes = false, moult_leases_show},
+    {"POST", "/leases/", MOULT_DIALECT_OWN, .open = false, .changes = true, moult_leases_renew},
+    {"DELETE", "/leases/", MOULT_DIALECT_OWN, .open = false, .changes = true, moult_leases_end},
     {"POST", "/rollback", MOULT_DIALECT_OWN, .open = false, .changes = true, moult_own_rollback},
 };
 

@@ -113,9 +113,9 @@ static int open_front(struct front *front, struct moult_error *error) {
                                      moult_keeper_models_folder(front->keeper));
     if (add_slots(front, error) != 0)
         return -1;
-    server->updates =
-        moult_updates_open(server->loop, server->slots, front->keeper, on_serving, on_first_update,
-                           front);
+    server->shelf = moult_shelf_open(server->loop, server->slots, front->keeper);
+    server->updates = moult_updates_open(server->loop, server->slots, front->keeper, server->shelf,
+                                         on_serving, on_first_update, front);
     if (open_news(front, error) != 0)
         return -1;
     front->http = moult_http_open(server, error);
@@ -271,6 +271,8 @@ static void close_front(struct front *front) {
         moult_poll_close_handles(front->server.poll);
     if (front->server.updates != NULL)
         moult_updates_close_handles(front->server.updates);
+    if (front->server.shelf != NULL)
+        moult_shelf_close_handles(front->server.shelf);
     if (front->server.slots != NULL)
         moult_slots_close_handles(front->server.slots);
     close_handle((uv_handle_t *)&front->terminate);
@@ -323,6 +325,8 @@ static void free_front(struct front *front) {
         moult_hooks_close(front->server.hooks);
     if (front->server.updates != NULL)
         moult_updates_free(front->server.updates);
+    if (front->server.shelf != NULL)
+        moult_shelf_free(front->server.shelf);
     if (front->server.slots != NULL)
         moult_slots_free(front->server.slots);
     if (front->keeper != NULL)

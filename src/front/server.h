@@ -8,6 +8,7 @@
 #include "front/metrics.h"
 #include "front/options.h"
 #include "front/poll.h"
+#include "front/shelf.h"
 #include "front/slots.h"
 #include "front/update.h"
 
@@ -16,6 +17,7 @@ struct moult_server {
     uv_loop_t *loop;
     const struct moult_serve_options *options;
     struct moult_slots *slots;
+    struct moult_shelf *shelf;
     struct moult_updates *updates;
     struct moult_poll *poll;         /* NULL without --update-every. */
     bool stopping;                   /* SIGTERM came: what was admitted is answered, no more. */

@@ -25,16 +25,21 @@ struct moult_job_list {
 struct moult_queue {
     struct moult_job_list suspects;
     struct moult_job_list lanes[MOULT_LANES];
+    uint32_t texts;
 };
 
 /* candidate ─> current ─> draining ─> warm ─> retiring ─> gone
  *     └───────────────────────────────────────^      (a candidate that fails)
- *             ^──────────┴──────────┘                (a rollback takes it back) */
+ *             ^──────────┴──────────┘                (a rollback takes it back)
+ *
+ * Whether it has a worker is another matter: a current or warm one may be asleep
+ * (sleep.c), and is given a worker when a job waits for it. */
 enum moult_generation_phase {
     MOULT_GENERATION_CANDIDATE,   /* Loads and checks itself; nobody can call it. */
     MOULT_GENERATION_CURRENT,     /* Answers whatever is not pinned to another. */
     MOULT_GENERATION_DRAINING,    /* Was replaced, and still answers what it had begun. */
-    MOULT_GENERATION_WARM,        /* Has nothing left; can be called by name@fp8, or taken back. */
+    MOULT_GENERATION_WARM,        /* Was replaced, has nothing left of that time, and can be called
+                                     by name@fp8, or taken back where it has a worker. */
     MOULT_GENERATION_RETIRING,    /* Not to be called any more: ends when its pinned jobs have. */
     MOULT_GENERATION_GONE         /* No process; here as long as somebody holds a reference. */
 };
@@ -51,6 +56,20 @@ struct moult_generation {
     bool was_ready;
     uint64_t ready_at;                /* Seconds since the epoch. */
     bool kept;                        /* An update is about to take it back: it must not retire. */
+
+    /* What the shelf (shelf.c) knows of its model. */
+    bool installed;                   /* Its files stay: it can be called without a worker, too. */
+    bool leased;                      /* Time does not end its worker. */
+    uint64_t file_bytes;              /* 0: not known. */
+    uint64_t replaced_at, retires_at; /* Seconds since the epoch; 0: not, or not settled. */
+
+    /* Sleep. */
+    bool asleep;                      /* It has no worker, and gets one when a job waits. */
+    bool falling_asleep;              /* Its worker was asked to finish and end. */
+    bool by_name;                     /* Its worker was raised for those who name it. */
+    uint64_t wanted_ns;               /* Since when a job waits for room for its worker; 0: none. */
+    uint64_t used_ns;                 /* When a job last came or was answered. */
+    uint64_t worker_bytes;            /* What its worker took at most to load; 0: not known. */
 
     /* The present run. */
     struct moult_process *process;    /* NULL between two runs. */
@@ -81,6 +100,12 @@ struct moult_slot {
     unsigned generation_count;
     struct moult_queue queue;
     uint64_t restarts;                /* Of workers that ended unasked. */
+    /* The place that an update has asked for or been given, for a worker that is not there yet. */
+    struct {
+        uint64_t since_ns;            /* 0: nobody asks. */
+        uint64_t bytes;
+        bool given;
+    } claim;
 };
 
 /* What the slots tell the updates. */
@@ -92,6 +117,7 @@ struct moult_slots_events {
                              const char *reason);
     /* Five strikes and more: it is the current one. */
     void (*keeps_dying)(void *context, struct moult_generation *generation, const char *reason);
+    /* A worker of the slot has gone: there may be room for another, of any slot. */
     void (*gone)(void *context, struct moult_slot *slot);
     /* A current one is ready with another fingerprint than it was opened with.
      * It does not serve before it is accepted. */
@@ -132,14 +158,48 @@ void moult_slots_close_handles(struct moult_slots *slots);
 void moult_slots_free(struct moult_slots *slots);
 /* `candidate`, which is ready, becomes current; the old one drains. One assignment. */
 void moult_slot_cut_over(struct moult_slot *slot, struct moult_generation *candidate);
-/* Whether one more generation may be started; retires the oldest warm one where that helps. */
-bool moult_slot_make_room(struct moult_slot *slot);
+/* Its worker is asleep, or about to be. */
+bool moult_generation_rests(const struct moult_generation *generation);
 /* A ready generation of that revision which is warm, or NULL. One that still drains
  * may have a request that is stuck in it. */
 struct moult_generation *moult_slot_find_warm(const struct moult_slot *slot, const char *revision);
 void moult_slots_finish(struct moult_job *job, enum moult_job_outcome outcome);
+/* Whatever waits in the queue fails as MOULT_JOB_UNAVAILABLE, with that sentence. */
+void moult_slots_refuse(struct moult_queue *queue, const char *message);
 /* Sees to it that generations are looked at no later than then. */
 void moult_slots_wake_by(struct moult_slots *slots, uint64_t ns);
+
+/* room.c */
+enum moult_room { MOULT_ROOM_GIVEN, MOULT_ROOM_LATER, MOULT_ROOM_NEVER };
+/* An update asks for a place for a candidate whose files have so many bytes: again and again,
+ * whenever `drained` or `gone` is told, until it is given or refused (then the error has the
+ * figures). The place is held until moult_room_let_go(), for when the candidate has its worker, or
+ * the update has ended. */
+enum moult_room moult_room_claim(struct moult_slot *slot, uint64_t file_bytes,
+                                 struct moult_error *error);
+void moult_room_let_go(struct moult_slot *slot);
+/* What the worker of a candidate may take. */
+uint64_t moult_room_promise(const struct moult_generation *candidate);
+/* The same for a worker of a generation that sleeps, which has been wanted for so long. */
+enum moult_room moult_room_for(struct moult_generation *generation, uint64_t waited_ns,
+                               struct moult_error *error);
+
+/* sleep.c */
+/* Makes a sleeping generation of an installed model. */
+struct moult_generation *moult_generation_shelve(struct moult_slot *slot,
+                                                 const struct moult_state_model *model);
+/* Its worker finishes what it has begun, and ends; what waits then waits for another worker. */
+void moult_generation_sleep(struct moult_generation *generation);
+/* Its worker has ended, and it needs none now. */
+void moult_generation_fall_asleep(struct moult_generation *generation);
+/* For one that sleeps, whenever a job has come. */
+void moult_generation_want(struct moult_generation *generation);
+/* Gives it a worker where there is room. */
+void moult_generation_try_wake(struct moult_generation *generation, uint64_t now_ns);
+/* It could not be loaded, for that reason; those who wait are told so. */
+void moult_generation_give_up(struct moult_generation *generation, const char *reason);
+/* When its worker, which is idle, has been so for long enough; 0: never. */
+uint64_t moult_generation_rest_ns(const struct moult_generation *generation);
 
 /* generation.c */
 /* Starts the first run of a model whose number and revision are given, and its
@@ -148,6 +208,15 @@ struct moult_generation *moult_generation_open(struct moult_slot *slot,
                                                const struct moult_state_model *model,
                                                enum moult_generation_phase phase,
                                                struct moult_error *error);
+/* Starts a run. */
+int moult_generation_run(struct moult_generation *generation, struct moult_error *error);
+/* The same after a run could not be started: it is tried again. */
+void moult_generation_run_later(struct moult_generation *generation, const char *reason);
+/* Out of its slot, for good: it has neither a worker nor a job. */
+void moult_generation_leave(struct moult_generation *generation);
+/* Its waiting jobs become those of `other`, which is the same model. */
+void moult_generation_hand_on(struct moult_generation *generation,
+                              struct moult_generation *other);
 /* It has another fingerprint than it was opened with, and may serve for all that. */
 void moult_generation_accept(struct moult_generation *generation);
 /* Looks at what a loading worker says of itself just now. */
@@ -162,6 +231,10 @@ void moult_generation_settle(struct moult_generation *generation);
 void moult_generation_drain(struct moult_generation *generation);
 void moult_generation_retire(struct moult_generation *generation);
 bool moult_generation_idle(const struct moult_generation *generation);
+/* The same, and nothing waits that only it may answer. */
+bool moult_generation_unasked(const struct moult_generation *generation);
+/* Enters the slot as its newest. */
+void moult_generation_join(struct moult_slot *slot, struct moult_generation *generation);
 /* Does what is due, and says when to look again (UINT64_MAX: never). */
 uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now_ns);
 

@@ -1,5 +1,6 @@
 #include "front/slots.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -8,6 +9,8 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "front/slot.h"
+
+#define CLAIM_LOOK_NS 100000000ull
 
 static void on_deliver(uv_timer_t *timer);
 static void on_clock(uv_timer_t *timer);
@@ -53,7 +56,7 @@ static bool has_room(const struct moult_slots *slots, uint32_t count) {
 static int check_generation(const struct moult_job *job, struct moult_error *error) {
     const struct moult_generation *generation =
         job->pinned != NULL ? job->pinned : job->slot->current;
-    if (generation == NULL || !generation->was_ready)
+    if (generation == NULL || (!generation->was_ready && job->pinned == NULL))
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "The model %s is still loading.",
                           job->slot->name);
     if (generation->phase >= MOULT_GENERATION_RETIRING)
@@ -67,6 +70,20 @@ static int check_generation(const struct moult_job *job, struct moult_error *err
     return 0;
 }
 
+/* Those who name a model that has to be loaded first must not take all of the waiting room from
+ * those who name one that serves. */
+static int check_share(const struct moult_job *job, struct moult_error *error) {
+    const struct moult_generation *pinned = job->pinned;
+    uint32_t most = job->slot->slots->options->waiting_texts_max / 2;
+    if (pinned == NULL || pinned->ready || pinned->queue.texts == 0 ||
+        pinned->queue.texts + (uint64_t)job->count <= most)
+        return 0;
+    return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
+                      "%s is being loaded, and %u texts wait for it already. Try again in a "
+                      "moment.",
+                      pinned->label, pinned->queue.texts);
+}
+
 int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_t *retry_after_s,
                        struct moult_error *error) {
     *retry_after_s = 1;
@@ -78,9 +95,12 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                           "%u texts wait already; at most %u may. Try again in a moment.",
                           slots->waiting_texts, slots->options->waiting_texts_max);
-    job->admitted_ns = moult_clock_ns();
+    if (check_share(job, error) != 0)
+        return -1;
+    struct moult_generation *generation = job->pinned != NULL ? job->pinned : job->slot->current;
+    job->admitted_ns = generation->used_ns = moult_clock_ns();
     moult_job_wait(job);
-    moult_generation_pump(job->pinned != NULL ? job->pinned : job->slot->current);
+    moult_generation_pump(generation);
     return 0;
 }
 
@@ -115,6 +135,21 @@ void moult_slots_finish(struct moult_job *job, enum moult_job_outcome outcome) {
         uv_timer_start(&slots->deliver, on_deliver, 0, 0);
 }
 
+static void refuse_all(struct moult_job_list *list, const char *message) {
+    struct moult_job *job;
+    while ((job = list->first) != NULL) {
+        moult_job_unwait(job);
+        snprintf(job->answer.message, sizeof job->answer.message, "%s", message);
+        moult_slots_finish(job, MOULT_JOB_UNAVAILABLE);
+    }
+}
+
+void moult_slots_refuse(struct moult_queue *queue, const char *message) {
+    refuse_all(&queue->suspects, message);
+    refuse_all(&queue->lanes[MOULT_LANE_SINGLE], message);
+    refuse_all(&queue->lanes[MOULT_LANE_BATCH], message);
+}
+
 static void on_deliver(uv_timer_t *timer) {
     struct moult_slots *slots = timer->data;
     struct moult_job *job;
@@ -130,28 +165,19 @@ void moult_slot_cut_over(struct moult_slot *slot, struct moult_generation *candi
     struct moult_generation *old = slot->current;
     MOULT_REQUIRE(candidate->ready && candidate != old);
     candidate->phase = MOULT_GENERATION_CURRENT;
+    candidate->installed = true;
+    candidate->by_name = false;
+    candidate->replaced_at = candidate->retires_at = 0;
+    candidate->used_ns = moult_clock_ns();
     candidate->warm_until_ns = candidate->drain_until_ns = 0;
     slot->current = candidate;
+    if (old != NULL)
+        old->replaced_at = (uint64_t)time(NULL);
     if (old != NULL && old->was_ready)
         moult_generation_drain(old);
     else if (old != NULL)
         moult_generation_retire(old);
     moult_generation_pump(candidate);
-}
-
-bool moult_slot_make_room(struct moult_slot *slot) {
-    if (slot->generation_count < MOULT_GENERATIONS_PER_SLOT_MAX)
-        return true;
-    for (unsigned i = 0; i < slot->generation_count; i++) {
-        struct moult_generation *generation = slot->generations[i];
-        if (generation->phase == MOULT_GENERATION_RETIRING)
-            return false;
-        if (generation->phase == MOULT_GENERATION_WARM && !generation->kept) {
-            moult_generation_retire(generation);
-            return slot->generation_count < MOULT_GENERATIONS_PER_SLOT_MAX;
-        }
-    }
-    return false;
 }
 
 struct moult_generation *moult_slot_find_warm(const struct moult_slot *slot, const char *revision) {
@@ -192,6 +218,11 @@ static void on_clock(uv_timer_t *timer) {
             due_ns = ns < due_ns ? ns : due_ns;
             moult_generation_drop(generation);
         }
+        if (slot->claim.since_ns != 0 && !slot->claim.given) {
+            /* Time may give what nobody's going does: see room.c. */
+            slots->events->drained(slots->events_context, slot);
+            due_ns = now_ns + CLAIM_LOOK_NS < due_ns ? now_ns + CLAIM_LOOK_NS : due_ns;
+        }
     }
     if (due_ns != UINT64_MAX)
         moult_slots_wake_by(slots, due_ns);
@@ -199,23 +230,9 @@ static void on_clock(uv_timer_t *timer) {
 
 /* The end. */
 
-static void fail_all(struct moult_job_list *list) {
-    struct moult_job *job;
-    while ((job = list->first) != NULL) {
-        moult_job_unwait(job);
-        moult_slots_finish(job, MOULT_JOB_UNAVAILABLE);
-    }
-}
-
-static void fail_queue(struct moult_queue *queue) {
-    fail_all(&queue->suspects);
-    fail_all(&queue->lanes[MOULT_LANE_SINGLE]);
-    fail_all(&queue->lanes[MOULT_LANE_BATCH]);
-}
-
 static void fail_running(struct moult_generation *generation) {
     struct moult_job *job;
-    fail_queue(&generation->queue);
+    moult_slots_refuse(&generation->queue, "The server is shutting down.");
     while ((job = generation->running.first) != NULL) {
         moult_generation_take_back(generation, job);
         moult_slots_finish(job, MOULT_JOB_UNAVAILABLE);
@@ -228,7 +245,7 @@ void moult_slots_stop(struct moult_slots *slots, bool at_once) {
         return;
     for (unsigned s = 0; s < slots->count; s++) {
         struct moult_slot *slot = &slots->slots[s];
-        fail_queue(&slot->queue);
+        moult_slots_refuse(&slot->queue, "The server is shutting down.");
         for (unsigned i = slot->generation_count; i-- > 0;) {
             if (i >= slot->generation_count)
                 continue;
@@ -310,7 +327,9 @@ struct moult_generation *moult_slot_current(const struct moult_slot *slot) {
 }
 
 static bool is_callable(const struct moult_generation *generation) {
-    return generation->was_ready && generation->phase >= MOULT_GENERATION_CURRENT &&
+    return (generation->was_ready || generation->installed) &&
+           generation->fingerprint[0] != '\0' &&
+           generation->phase >= MOULT_GENERATION_CURRENT &&
            generation->phase <= MOULT_GENERATION_WARM;
 }
 
@@ -328,11 +347,15 @@ struct moult_generation *moult_slot_generation_at(const struct moult_slot *slot,
 }
 
 uint64_t moult_generation_retires_at(const struct moult_generation *generation) {
-    if (generation->phase != MOULT_GENERATION_WARM || generation->kept)
-        return 0;
-    uint64_t now_ns = moult_clock_ns();
-    uint64_t left_ns = generation->warm_until_ns > now_ns ? generation->warm_until_ns - now_ns : 0;
-    return (uint64_t)time(NULL) + left_ns / 1000000000u;
+    return generation->retires_at;
+}
+
+uint64_t moult_generation_replaced_at(const struct moult_generation *generation) {
+    return generation->phase != MOULT_GENERATION_CURRENT ? generation->replaced_at : 0;
+}
+
+bool moult_generation_loaded(const struct moult_generation *generation) {
+    return !moult_generation_rests(generation);
 }
 
 uint32_t moult_slots_waiting(const struct moult_slots *slots) {

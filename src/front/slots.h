@@ -20,6 +20,9 @@ struct moult_target {
     enum moult_prompt prompt;          /* From a ":query" or ":document" behind the name. */
 };
 
+/* A generation is asleep while it has no worker: the next job that it is to answer wakes it, and
+ * waits so long. */
+
 /* Resolves NAME, NAME@fp8, either with :query or :document. NULL or "" means the
  * first slot, and so does an unknown name where there is one slot and no
  * --strict-models; an unknown name with "@" is always an error (MOULT_ERROR_MISSING,
@@ -48,10 +51,15 @@ const char *moult_slot_name(const struct moult_slot *slot);
 const char *moult_slot_source(const struct moult_slot *slot);
 /* NULL before the first. */
 struct moult_generation *moult_slot_current(const struct moult_slot *slot);
-/* Every generation of the slot that can be called by name@fp8 now, newest first. */
+/* Every generation of the slot that can be called by name@fp8 now, the current one first, then
+ * newest first; some are asleep. */
 struct moult_generation *moult_slot_generation_at(const struct moult_slot *slot, unsigned index);
-/* Seconds since the epoch when a warm generation retires; 0 where it does not. */
+/* Seconds since the epoch: when it ceases to be callable, and since when it is not the current one;
+ * 0 where that is not settled, or not so. */
 uint64_t moult_generation_retires_at(const struct moult_generation *generation);
+uint64_t moult_generation_replaced_at(const struct moult_generation *generation);
+/* False while it is asleep. */
+bool moult_generation_loaded(const struct moult_generation *generation);
 
 /* Every generation of the slot that may have a worker, oldest first; NULL behind the last. */
 struct moult_generation *moult_slot_worker_at(const struct moult_slot *slot, unsigned index);

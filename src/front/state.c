@@ -13,7 +13,7 @@
 #define REASON_BYTES_MAX 1024
 
 void moult_state_init(struct moult_state *state) {
-    state->count = 0;
+    *state = (struct moult_state){0};
     state->slots = moult_allocate(MOULT_SLOTS_MAX, sizeof *state->slots);
 }
 
@@ -149,20 +149,59 @@ static int read_digest(const json_t *value, const char *key, char digest[MOULT_S
     return 0;
 }
 
-static int read_model(const json_t *object, const char *key, struct moult_state_model *model,
+/* A number that older states do not have. */
+static int read_later_number(const json_t *object, const char *key, uint64_t *value,
+                             struct moult_error *error) {
+    return json_object_get(object, key) == NULL ? 0 : read_number(object, key, value, error);
+}
+
+static int read_model(const json_t *object, struct moult_state_model *model,
                       struct moult_error *error) {
+    uint64_t dimensions = 0;
+    if (read_number(object, "generation", &model->generation, error) != 0 ||
+        read_number(object, "since", &model->since, error) != 0 ||
+        read_digest(json_object_get(object, "revision"), "revision", model->revision, error) != 0 ||
+        read_digest(json_object_get(object, "fingerprint"), "fingerprint", model->fingerprint,
+                    error) != 0 ||
+        read_later_number(object, "until", &model->until, error) != 0 ||
+        read_later_number(object, "retires_at", &model->retires_at, error) != 0 ||
+        read_later_number(object, "bytes", &model->bytes, error) != 0 ||
+        read_later_number(object, "memory_bytes", &model->memory_bytes, error) != 0 ||
+        read_later_number(object, "dimensions", &dimensions, error) != 0)
+        return -1;
+    if (dimensions > MOULT_DIMENSIONS_MAX)
+        return fail_at(error, "dimensions");
+    model->dimensions = (uint32_t)dimensions;
+    return model->generation > 0 ? 0 : fail_at(error, "generation");
+}
+
+static int read_model_or_null(const json_t *object, const char *key,
+                              struct moult_state_model *model, struct moult_error *error) {
     const json_t *found = json_object_get(object, key);
     if (json_is_null(found))
         return 0;
     if (!json_is_object(found))
         return fail_at(error, key);
-    if (read_number(found, "generation", &model->generation, error) != 0 ||
-        read_number(found, "since", &model->since, error) != 0 ||
-        read_digest(json_object_get(found, "revision"), "revision", model->revision, error) != 0 ||
-        read_digest(json_object_get(found, "fingerprint"), "fingerprint", model->fingerprint,
-                    error) != 0)
-        return moult_fail_within(error, "\"%s\"", key);
-    return model->generation > 0 ? 0 : fail_at(error, "generation");
+    return read_model(found, model, error) == 0 ? 0 : moult_fail_within(error, "\"%s\"", key);
+}
+
+static int read_kept(const json_t *object, struct moult_state_slot *slot,
+                     struct moult_error *error) {
+    const json_t *list = json_object_get(object, "kept");
+    if (list == NULL)
+        return 0;
+    if (!json_is_array(list) || json_array_size(list) > MOULT_KEPT_MAX)
+        return fail_at(error, "kept");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct moult_state_model *model = &slot->kept.models[i];
+        if (!json_is_object(json_array_get(list, i)) ||
+            read_model(json_array_get(list, i), model, error) != 0)
+            return fail_at(error, "kept");
+        if (model->generation >= slot->next_generation)
+            return fail_at(error, "next_generation");
+        slot->kept.count++;
+    }
+    return 0;
 }
 
 static int read_refused(const json_t *object, struct moult_state_slot *slot,
@@ -241,14 +280,49 @@ static int read_slot(struct moult_state *state, const json_t *object, struct mou
     if (slot == NULL)
         return fail_at(error, "slots");
     if (read_number(object, "next_generation", &slot->next_generation, error) != 0 ||
-        read_model(object, "current", &slot->current, error) != 0 ||
-        read_model(object, "previous", &slot->previous, error) != 0 ||
-        read_refused(object, slot, error) != 0 || read_seen(object, slot, error) != 0 ||
+        read_model_or_null(object, "current", &slot->current, error) != 0 ||
+        read_model_or_null(object, "previous", &slot->previous, error) != 0 ||
+        read_kept(object, slot, error) != 0 || read_refused(object, slot, error) != 0 ||
+        read_seen(object, slot, error) != 0 ||
         read_history(object, slot, error) != 0)
         return -1;
     if (slot->current.generation >= slot->next_generation ||
         slot->previous.generation >= slot->next_generation)
         return fail_at(error, "next_generation");
+    return 0;
+}
+
+static int read_lease(struct moult_state *state, const json_t *object,
+                      struct moult_error *error) {
+    struct moult_state_lease lease = {0};
+    const char *id = text_of(json_object_get(object, "id"), MOULT_LEASE_ID_BYTES - 1);
+    const char *slot = text_of(json_object_get(object, "slot"), MOULT_MODEL_NAME_BYTES_MAX);
+    if (id == NULL || strspn(id, "0123456789abcdef") != MOULT_LEASE_ID_BYTES - 1 ||
+        moult_state_lease_find(state, id) != NULL)
+        return fail_at(error, "id");
+    if (slot == NULL || !moult_slot_name_valid(slot))
+        return fail_at(error, "slot");
+    if (read_number(object, "made", &lease.made, error) != 0 ||
+        read_number(object, "expires", &lease.expires, error) != 0 ||
+        read_digest(json_object_get(object, "fingerprint"), "fingerprint", lease.fingerprint,
+                    error) != 0)
+        return -1;
+    memcpy(lease.id, id, sizeof lease.id);
+    snprintf(lease.slot, sizeof lease.slot, "%s", slot);
+    state->leases[state->lease_count++] = lease;
+    return 0;
+}
+
+static int read_leases(struct moult_state *state, const json_t *object,
+                       struct moult_error *error) {
+    const json_t *list = json_object_get(object, "leases");
+    if (list == NULL)
+        return 0;
+    if (!json_is_array(list) || json_array_size(list) > MOULT_LEASES_MAX)
+        return fail_at(error, "leases");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (read_lease(state, json_array_get(list, i), error) != 0)
+            return moult_fail_within(error, "\"leases\" %zu", i);
     return 0;
 }
 
@@ -266,7 +340,7 @@ static int read_state(struct moult_state *state, const json_t *object, struct mo
     for (size_t i = 0; i < json_array_size(list); i++)
         if (read_slot(state, json_array_get(list, i), error) != 0)
             return moult_fail_within(error, "\"slots\" %zu", i);
-    return 0;
+    return read_leases(state, object, error);
 }
 
 int moult_state_parse(struct moult_state *state, const char *bytes, size_t size,
@@ -288,16 +362,34 @@ static void write_text(struct moult_buffer *out, const char *text) {
     moult_buffer_json_string(out, text, strlen(text));
 }
 
-static void write_model(struct moult_buffer *out, const char *key,
-                        const struct moult_state_model *model) {
-    if (model->generation == 0) {
-        moult_buffer_format(out, ",\n   \"%s\": null", key);
-        return;
-    }
+static void write_model(struct moult_buffer *out, const struct moult_state_model *model) {
     moult_buffer_format(out,
-                        ",\n   \"%s\": {\"generation\": %" PRIu64 ", \"revision\": \"%s\",\n"
-                        "      \"fingerprint\": \"%s\", \"since\": %" PRIu64 "}",
-                        key, model->generation, model->revision, model->fingerprint, model->since);
+                        "{\"generation\": %" PRIu64 ", \"revision\": \"%s\",\n"
+                        "      \"fingerprint\": \"%s\", \"since\": %" PRIu64
+                        ", \"until\": %" PRIu64 ",\n      \"retires_at\": %" PRIu64
+                        ", \"bytes\": %" PRIu64 ", \"memory_bytes\": %" PRIu64
+                        ", \"dimensions\": %" PRIu32 "}",
+                        model->generation, model->revision, model->fingerprint, model->since,
+                        model->until, model->retires_at, model->bytes,
+                        model->memory_bytes, model->dimensions);
+}
+
+static void write_model_or_null(struct moult_buffer *out, const char *key,
+                                const struct moult_state_model *model) {
+    moult_buffer_format(out, ",\n   \"%s\": ", key);
+    if (model->generation == 0)
+        moult_buffer_text(out, "null");
+    else
+        write_model(out, model);
+}
+
+static void write_kept(struct moult_buffer *out, const struct moult_state_kept *kept) {
+    moult_buffer_text(out, ",\n   \"kept\": [");
+    for (unsigned i = 0; i < kept->count; i++) {
+        moult_buffer_text(out, i == 0 ? "" : ",\n      ");
+        write_model(out, &kept->models[i]);
+    }
+    moult_buffer_text(out, "]");
 }
 
 static void write_event(struct moult_buffer *out, const struct moult_state_event *event) {
@@ -316,8 +408,9 @@ static void write_slot(struct moult_buffer *out, const struct moult_state_slot *
     moult_buffer_text(out, ", \"source\": ");
     write_text(out, slot->source);
     moult_buffer_format(out, ", \"next_generation\": %" PRIu64, slot->next_generation);
-    write_model(out, "current", &slot->current);
-    write_model(out, "previous", &slot->previous);
+    write_model_or_null(out, "current", &slot->current);
+    write_model_or_null(out, "previous", &slot->previous);
+    write_kept(out, &slot->kept);
     moult_buffer_text(out, ",\n   \"refused\": [");
     for (unsigned i = 0; i < slot->refused_count; i++)
         moult_buffer_format(out, "%s\"%s\"", i == 0 ? "" : ", ", slot->refused[i]);
@@ -331,6 +424,19 @@ static void write_slot(struct moult_buffer *out, const struct moult_state_slot *
     moult_buffer_text(out, "]}");
 }
 
+static void write_leases(struct moult_buffer *out, const struct moult_state *state) {
+    moult_buffer_text(out, "],\n \"leases\": [");
+    for (unsigned i = 0; i < state->lease_count; i++) {
+        const struct moult_state_lease *lease = &state->leases[i];
+        moult_buffer_format(out,
+                            "%s\n  {\"id\": \"%s\", \"slot\": \"%s\", \"fingerprint\": \"%s\","
+                            " \"made\": %" PRIu64 ", \"expires\": %" PRIu64 "}",
+                            i == 0 ? "" : ",", lease->id, lease->slot, lease->fingerprint,
+                            lease->made, lease->expires);
+    }
+    moult_buffer_text(out, "]}\n");
+}
+
 char *moult_state_format(const struct moult_state *state, size_t *size) {
     struct moult_buffer out;
     moult_buffer_init(&out, MOULT_STATE_BYTES_MAX);
@@ -339,7 +445,7 @@ char *moult_state_format(const struct moult_state *state, size_t *size) {
         moult_buffer_text(&out, i == 0 ? "" : ",");
         write_slot(&out, &state->slots[i]);
     }
-    moult_buffer_text(&out, "]}\n");
+    write_leases(&out, state);
     MOULT_REQUIRE(!out.overflowed);
     return moult_buffer_take(&out, size);
 }

@@ -6,8 +6,8 @@
  *            another update of the slot runs
  *   fetch    `moult pull` copies, hashes, installs  it is a rollback
  *   verify   the installed files are read again     they were fetched just now, or are warm
- *   room     three generations of the slot live:    a warm generation has the model
- *            one has to go
+ *   room     place and memory for one more worker,  a warm generation has the model
+ *            or somebody unloaded for it (room.c)
  *   reserve  the new number goes to the disk        it has one already, and loads again
  *   load     a worker reads the model               a warm generation has it
  *   check    the worker checks itself, which warms  a warm generation has it
@@ -160,6 +160,7 @@ void moult_update_begin(struct moult_update *update) {
             return;
         }
         memcpy(update->revision, record->previous.revision, sizeof update->revision);
+        update->bytes = record->previous.bytes;
         if (update->note[0] == '\0')
             snprintf(update->note, sizeof update->note, "Rolled back from generation %llu.",
                      (unsigned long long)record->current.generation);
@@ -242,9 +243,12 @@ void moult_update_verified(struct moult_update *update, const struct moult_error
 /* Room, number. */
 
 void moult_update_try_room(struct moult_update *update) {
-    /* Making it may have come back to here already. */
-    if (moult_slot_make_room(update->slot) && update->phase == MOULT_PHASE_ROOM)
-        moult_update_advance(update);
+    struct moult_error error;
+    switch (moult_room_claim(update->slot, update->bytes, &error)) {
+    case MOULT_ROOM_GIVEN: moult_update_advance(update); break;
+    case MOULT_ROOM_LATER: break;
+    case MOULT_ROOM_NEVER: moult_update_end(update, MOULT_UPDATE_REFUSED, error.message); break;
+    }
 }
 
 static void on_reserved(void *context, uint64_t id, const struct moult_error *error) {
@@ -264,26 +268,9 @@ static void reserve(struct moult_update *update) {
 
 /* Load and check. */
 
-/* A candidate that does not fit would be killed, or, in a container, everything with it. What is
- * hopeless ends here; what the model needs exactly its worker computes before it takes any. */
-static int check_memory(const struct moult_update *update, struct moult_error *error) {
-    uint64_t least = moult_memory_least(update->bytes);
-    uint64_t promise = moult_memory_promise();
-    if (least <= promise)
-        return 0;
-    return moult_fail(error, MOULT_ERROR_SYSTEM,
-                      "The model needs %llu MiB of memory or more beside what is running, and only "
-                      "%llu MiB are free.",
-                      (unsigned long long)(least >> 20), (unsigned long long)(promise >> 20));
-}
-
 static void load(struct moult_update *update) {
     struct moult_error error;
-    if (check_memory(update, &error) != 0) {
-        moult_update_end(update, MOULT_UPDATE_REFUSED, error.message);
-        return;
-    }
-    struct moult_state_model model = {.generation = update->number};
+    struct moult_state_model model = {.generation = update->number, .bytes = update->bytes};
     memcpy(model.revision, update->revision, sizeof model.revision);
     update->candidate =
         moult_generation_open(update->slot, &model, MOULT_GENERATION_CANDIDATE, &error);
@@ -291,6 +278,7 @@ static void load(struct moult_update *update) {
         moult_update_end(update, MOULT_UPDATE_REFUSED, error.message);
     else
         moult_generation_hold(update->candidate);
+    moult_room_let_go(update->slot);
 }
 
 static void check(struct moult_update *update) {
@@ -361,6 +349,7 @@ static void remember(struct moult_update *update) {
     const struct moult_state_slot *record = update->record;
     before->current = record->current;
     before->previous = record->previous;
+    before->kept = record->kept;
     before->refused_count = record->refused_count;
     memcpy(before->refused, record->refused, sizeof before->refused);
 }
@@ -370,6 +359,7 @@ static void put_back(const struct moult_update *update) {
     struct moult_state_slot *record = update->record;
     record->current = before->current;
     record->previous = before->previous;
+    record->kept = before->kept;
     record->refused_count = before->refused_count;
     memcpy(record->refused, before->refused, sizeof record->refused);
 }
@@ -396,14 +386,15 @@ static void persist(struct moult_update *update) {
         return;
     }
     remember(update);
-    /* The same files once more leave the previous ones where they are. */
-    if (strcmp(record->current.revision, update->revision) != 0)
-        record->previous = record->current;
-    record->current.generation = update->number;
-    record->current.since = (uint64_t)time(NULL);
-    memcpy(record->current.revision, update->revision, sizeof update->revision);
-    memcpy(record->current.fingerprint, update->candidate->fingerprint,
-           sizeof record->current.fingerprint);
+    struct moult_state_model model = {.generation = update->number,
+                                      .since = (uint64_t)time(NULL),
+                                      .bytes = update->candidate->file_bytes,
+                                      .memory_bytes = update->candidate->report.memory_peak_bytes,
+                                      .dimensions = update->candidate->report.dimensions};
+    memcpy(model.revision, update->revision, sizeof model.revision);
+    memcpy(model.fingerprint, update->candidate->fingerprint, sizeof model.fingerprint);
+    moult_state_succeed(moult_keeper_state(update->updates->keeper), record, &model,
+                        moult_shelf_keeping(update->updates->shelf));
     settle_refusals(update);
     moult_update_note_seen(update);
     moult_state_note(record, update->id, update->number, MOULT_UPDATE_LIVE, update->note,

@@ -93,8 +93,8 @@ int moult_updates_start(struct moult_updates *updates, const struct moult_update
 /* The listener's client has gone. */
 void moult_updates_forget(struct moult_updates *updates, uint64_t id,
                           moult_update_listener listener, void *context);
-/* DELETE. Fails with MOULT_ERROR_MISSING (there is no such update) or MOULT_ERROR_UNAVAILABLE (it has
- * ended, or cuts over just now). */
+/* DELETE. Fails with MOULT_ERROR_MISSING (there is no such update) or MOULT_ERROR_UNAVAILABLE (it
+ * has ended, or cuts over just now). */
 int moult_updates_cancel(struct moult_updates *updates, uint64_t id, struct moult_error *error);
 /* A person says that it may serve: at once where it is ready, else as soon as it is. Errors as
  * above. The listener is called when it has ended. */
@@ -132,11 +132,12 @@ json_t *moult_updates_one_json(struct moult_updates *updates, uint64_t id);
 
 /* What server.c makes of it. */
 struct moult_keeper;
+struct moult_shelf;
 
 /* `serving` is told when a slot has its first generation that is ready, `failed`
  * how the update that was to bring a slot up has ended. */
 struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *slots,
-                                         struct moult_keeper *keeper,
+                                         struct moult_keeper *keeper, struct moult_shelf *shelf,
                                          void (*serving)(void *context, struct moult_slot *slot),
                                          moult_update_listener failed, void *context);
 /* Brings a slot up: its current generation from the state, or else its source's. */

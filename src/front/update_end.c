@@ -123,6 +123,8 @@ static void tell_of_end(struct moult_update *update) {
 static void let_go(struct moult_update *update) {
     if (update->fetch != NULL)
         moult_fetch_cancel(update->fetch);
+    if (update->phase >= MOULT_PHASE_ROOM && update->phase <= MOULT_PHASE_LOAD)
+        moult_room_let_go(update->slot);
     if (update->candidate == NULL)
         return;
     if (update->candidate->kept)
@@ -167,6 +169,7 @@ void moult_update_end(struct moult_update *update, enum moult_update_status stat
     updates->sweep_wanted = true;
     tell_of_end(update);
     let_go(update);
+    moult_shelf_settle(updates->shelf, update->slot);
     moult_updates_kick(updates);
 }
 

@@ -42,11 +42,12 @@ static json_t *slot_json(struct moult_updates *updates, struct moult_slot *slot)
     json_t *history = json_array();
     for (unsigned i = 0; i < record->history_count; i++)
         json_array_append_new(history, event_json(&record->history[i]));
-    return json_pack("{s:s, s:I, s:s, s:s, s:o, s:o, s:o}", "name", slot->name, "generation",
+    return json_pack("{s:s, s:I, s:s, s:b, s:s, s:o, s:o, s:o}", "name", slot->name, "generation",
                      (json_int_t)(current != NULL ? current->number : 0), "fingerprint",
-                     current != NULL ? current->fingerprint : "", "source", slot->source, "update",
-                     update_json(updates->running[at]), "next", update_json(updates->next[at]),
-                     "history", history);
+                     current != NULL ? current->fingerprint : "", "loaded",
+                     current != NULL && moult_generation_loaded(current), "source", slot->source,
+                     "update", update_json(updates->running[at]), "next",
+                     update_json(updates->next[at]), "history", history);
 }
 
 json_t *moult_updates_json(struct moult_updates *updates) {

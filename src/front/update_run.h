@@ -10,6 +10,7 @@
 
 #include "front/fetch.h"
 #include "front/keeper.h"
+#include "front/shelf.h"
 #include "front/slot.h"
 #include "front/sweep.h"
 #include "front/update.h"
@@ -25,6 +26,7 @@ struct moult_update_waiting {
 /* What is put back where the new state does not reach the disk. */
 struct moult_update_before {
     struct moult_state_model current, previous;
+    struct moult_state_kept kept;
     char refused[MOULT_STATE_REFUSED_MAX][MOULT_SHA256_HEX];
     unsigned refused_count;
 };
@@ -64,6 +66,7 @@ struct moult_updates {
     uv_loop_t *loop;
     struct moult_slots *slots;
     struct moult_keeper *keeper;
+    struct moult_shelf *shelf;
     void (*serving_event)(void *context, struct moult_slot *slot);
     moult_update_listener failed_event;
     void *context;

@@ -23,13 +23,15 @@ void moult_updates_try_sweep(struct moult_updates *updates) {
     updates->sweep_wanted = false;
     const struct moult_state *state = moult_keeper_state(updates->keeper);
     unsigned count = 0;
-    unsigned most = 2 * state->count;
+    unsigned most = (2 + MOULT_KEPT_MAX) * state->count;
     for (unsigned i = 0; i < updates->slots->count; i++)
         most += updates->slots->slots[i].generation_count;
     char(*kept)[MOULT_SHA256_HEX] = moult_allocate(most, sizeof *kept);
     for (unsigned i = 0; i < state->count; i++) {
         keep(kept, &count, state->slots[i].current.revision);
         keep(kept, &count, state->slots[i].previous.revision);
+        for (unsigned k = 0; k < state->slots[i].kept.count; k++)
+            keep(kept, &count, state->slots[i].kept.models[k].revision);
     }
     for (unsigned i = 0; i < updates->slots->count; i++)
         for (unsigned g = 0; g < updates->slots->slots[i].generation_count; g++)

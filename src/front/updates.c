@@ -102,11 +102,16 @@ static void on_gone(void *context, struct moult_slot *slot) {
     struct moult_updates *updates = context;
     struct moult_update *update = updates->running[moult_updates_index(slot)];
     updates->sweep_wanted = true;
-    if (update != NULL && update->phase == MOULT_PHASE_ROOM)
-        moult_update_try_room(update);
-    else if (update != NULL && update->candidate != NULL &&
-             update->candidate->phase == MOULT_GENERATION_GONE)
+    if (update != NULL && update->candidate != NULL &&
+        (update->candidate->phase == MOULT_GENERATION_GONE ||
+         moult_generation_rests(update->candidate)))
         moult_update_warm_one_is_gone(update);
+    moult_updates_kick(updates);
+}
+
+static void on_cleared(void *context) {
+    struct moult_updates *updates = context;
+    updates->sweep_wanted = true;
     moult_updates_kick(updates);
 }
 
@@ -130,7 +135,7 @@ bool moult_updates_busy(const struct moult_updates *updates) {
 /* For server.c. */
 
 struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *slots,
-                                         struct moult_keeper *keeper,
+                                         struct moult_keeper *keeper, struct moult_shelf *shelf,
                                          void (*serving)(void *context, struct moult_slot *slot),
                                          moult_update_listener failed, void *context) {
     static const struct moult_slots_events slots_events = {
@@ -146,6 +151,7 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
     updates->loop = loop;
     updates->slots = slots;
     updates->keeper = keeper;
+    updates->shelf = shelf;
     updates->serving_event = serving;
     updates->failed_event = failed;
     updates->context = context;
@@ -154,6 +160,7 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
     uv_timer_init(loop, &updates->kick);
     updates->kick.data = updates;
     moult_slots_listen(slots, &slots_events, updates);
+    moult_shelf_listen(shelf, on_cleared, updates);
     return updates;
 }
 
@@ -162,6 +169,7 @@ int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
     const struct moult_state_slot *record =
         moult_state_find(moult_keeper_state(updates->keeper), slot->name);
     MOULT_REQUIRE(record != NULL);
+    moult_shelf_restore(updates->shelf, slot);
     if (record->current.generation == 0) {
         struct moult_update *update = moult_update_make(
             updates, slot, moult_copy_string(slot->source), MOULT_ASKED_BY_START);

@@ -210,3 +210,25 @@ bool moult_installed_find(const char *data_folder, const char *source,
     closedir(folder);
     return found;
 }
+
+int moult_installed_bytes(const char *data_folder, const char *revision, uint64_t *bytes) {
+    char *path = moult_format("%s/models/%s", data_folder, revision);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct moult_source_list *list = moult_allocate(1, sizeof *list);
+    struct moult_error ignored;
+    char *text = NULL;
+    char noted[MOULT_SHA256_HEX];
+    size_t size;
+    int result = -1;
+    if (fd >= 0 && moult_file_read(fd, MOULT_REVISION_FILE, MOULT_SMALL_FILE_BYTES_MAX, &text,
+                                   &size, &ignored) == 0)
+        result = moult_revision_parse(text, size, list, noted, &ignored);
+    *bytes = list->bytes;
+    if (fd >= 0)
+        close(fd);
+    moult_source_list_release(list);
+    free(list);
+    free(text);
+    free(path);
+    return result;
+}

@@ -129,4 +129,8 @@ void moult_install_leftovers_remove(const char *models_folder);
 int moult_installed_verify(const char *data_folder, const char *revision,
                            struct moult_error *error);
 
+/* The size of an installed revision's files, as revision.json has it. Fails where that is not
+ * there or damaged. */
+int moult_installed_bytes(const char *data_folder, const char *revision, uint64_t *bytes);
+
 #endif

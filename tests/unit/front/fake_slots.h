@@ -120,7 +120,9 @@ int moult_slots_resolve(struct moult_slots *slots, const char *model, struct mou
                         struct moult_error *error) {
     (void)slots;
     *target = (struct moult_target){.slot = (struct moult_slot *)&fake_slot};
-    if (model != NULL && strchr(model, '@') != NULL)
+    if (model != NULL && strcmp(model, "tiny@01234567") == 0)
+        target->pinned = (struct moult_generation *)&fake_generation;
+    else if (model != NULL && strchr(model, '@') != NULL)
         return moult_fail(error, MOULT_ERROR_MISSING, "There is no model \"%.40s\".", model);
     return 0;
 }
@@ -186,6 +188,75 @@ struct moult_generation *moult_slot_generation_at(const struct moult_slot *slot,
 uint64_t moult_generation_retires_at(const struct moult_generation *generation) {
     (void)generation;
     return 0;
+}
+
+uint64_t moult_generation_replaced_at(const struct moult_generation *generation) {
+    (void)generation;
+    return 0;
+}
+
+bool moult_generation_loaded(const struct moult_generation *generation) {
+    (void)generation;
+    return true;
+}
+
+/* One lease at most; it is "saved" at once, and cannot be where it ends after 13 s. */
+static struct moult_state_lease fake_lease;
+
+const struct moult_state_lease *moult_shelf_find_lease(const struct moult_shelf *shelf,
+                                                       const char *id) {
+    (void)shelf;
+    return fake_lease.expires != 0 && strcmp(id, fake_lease.id) == 0 ? &fake_lease : NULL;
+}
+
+const struct moult_state_lease *moult_shelf_lease_at(const struct moult_shelf *shelf,
+                                                     unsigned index) {
+    return index == 0 ? moult_shelf_find_lease(shelf, fake_lease.id) : NULL;
+}
+
+const struct moult_state_lease *moult_shelf_lease(struct moult_shelf *shelf,
+                                                  const struct moult_generation *generation,
+                                                  uint64_t seconds, struct moult_error *error) {
+    (void)shelf;
+    if (fake_lease.expires != 0) {
+        moult_fail(error, MOULT_ERROR_LIMIT, "There is one lease, and no more are given.");
+        return NULL;
+    }
+    snprintf(fake_lease.id, sizeof fake_lease.id, "0123456789abcdef");
+    snprintf(fake_lease.slot, sizeof fake_lease.slot, "tiny");
+    snprintf(fake_lease.fingerprint, sizeof fake_lease.fingerprint, "%s",
+             moult_generation_fingerprint(generation));
+    fake_lease.made = 1700000000;
+    fake_lease.expires = fake_lease.made + seconds;
+    return &fake_lease;
+}
+
+const struct moult_state_lease *moult_shelf_renew(struct moult_shelf *shelf, const char *id,
+                                                  uint64_t seconds) {
+    if (moult_shelf_find_lease(shelf, id) == NULL)
+        return NULL;
+    fake_lease.expires = 1700000000 + seconds;
+    return &fake_lease;
+}
+
+bool moult_shelf_end_lease(struct moult_shelf *shelf, const char *id,
+                           struct moult_state_lease *lease) {
+    if (moult_shelf_find_lease(shelf, id) == NULL)
+        return false;
+    *lease = fake_lease;
+    fake_lease.expires = 0;
+    return true;
+}
+
+void moult_shelf_restore_lease(struct moult_shelf *shelf, const struct moult_state_lease *lease) {
+    (void)shelf;
+    fake_lease = *lease;
+}
+
+void moult_shelf_save(struct moult_shelf *shelf, moult_keeper_listener listener, void *context) {
+    struct moult_error error = {.message = "No space is left."};
+    (void)shelf;
+    listener(context, 0, fake_lease.expires == 1700000013 ? &error : NULL);
 }
 
 uint32_t moult_slots_waiting_max(const struct moult_slots *slots) {

@@ -516,6 +516,60 @@ static void test_updates(void **state) {
     close(fd);
 }
 
+static void test_leases(void **state) {
+    (void)state;
+    static const struct {
+        const char *line, *body;
+        unsigned status;
+        const char *part;
+    } cases[] = {
+        {"POST /leases", "{\"model\":\"tiny\",\"ttl\":\"1h\"}", 400, "one exact model"},
+        {"POST /leases", "{\"model\":5,\"ttl\":\"1h\"}", 400, "model"},
+        {"POST /leases", "{\"ttl\":\"1h\"}", 400, "one exact model"},
+        {"POST /leases", "{\"model\":\"tiny@76543210\",\"ttl\":\"1h\"}", 404, "There is no model"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\"}", 400, "\\\"ttl\\\" must be a time"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"1y\"}", 400, "must be a time"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"h\"}", 400, "must be a time"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"1hh\"}", 400, "must be a time"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"7\"}", 400, "must be a time"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":0}", 400, "must be a time"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"999999999d\"}", 400, "31 days"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"1h\",\"x\":1}", 400, "\\\"x\\\""},
+        {"POST /leases", "[]", 400, "must be a JSON object"},
+        /* The fake keeper cannot save this one, so that there is none. */
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":13}", 500, "No space is left"},
+        {"GET /leases", "", 200, "{\"leases\":[]}"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"6h\"}", 201,
+         "\"model\":\"tiny@01234567\""},
+        {"GET /leases/0123456789abcdef", "", 200, "\"expires_at\":1700021600"},
+        {"POST /leases", "{\"model\":\"tiny@01234567\",\"ttl\":\"6h\"}", 409, "no more are given"},
+        {"POST /leases/0123456789abcdef", "{\"ttl\":\"13s\"}", 500, "is as it was before"},
+        {"POST /leases/0123456789abcdef", "{\"ttl\":\"2d\"}", 200, "\"expires_at\":1700172800"},
+        {"POST /leases/0123456789abcdef", "{\"ttl\":\"2d\",\"model\":\"a\"}", 400, "model"},
+        {"POST /leases/0", "{\"ttl\":\"2d\"}", 404, "There is no lease"},
+        {"GET /leases", "", 200, "{\"leases\":[{\"id\":\"0123456789abcdef\""},
+        {"DELETE /leases/0", "", 404, "There is no lease"},
+        {"DELETE /leases/0123456789abcdef", "", 200, "\"id\":\"0123456789abcdef\""},
+        {"DELETE /leases/0123456789abcdef", "", 404, "There is no lease"},
+        {"PUT /leases", "{}", 405, ""},
+    };
+    int fd = dial();
+    fake_lease.expires = 0;
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char head[256];
+        snprintf(head, sizeof head, "%s HTTP/1.1\r\n" JSON_HEADERS "Content-Length: %zu\r\n\r\n",
+                 cases[i].line, strlen(cases[i].body));
+        say(fd, head);
+        say(fd, cases[i].body);
+        unsigned status = hear(fd);
+        if (status != cases[i].status || strstr(body_text, cases[i].part) == NULL)
+            fail_msg("%s %s: %u %s", cases[i].line, cases[i].body, status, body_text);
+    }
+    say(fd, "POST /leases HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\n{}");
+    assert_int_equal(hear(fd), 415);
+    close(fd);
+}
+
 static void drain(void) {
     moult_http_drain(host.http);
 }
@@ -576,6 +630,7 @@ int main(void) {
         SERVED(test_slow_reader),
         SERVED(test_errors),
         SERVED(test_updates),
+        SERVED(test_leases),
         SERVED(test_drain),
         SERVED(test_close_with_open_requests),
     };

@@ -241,23 +241,128 @@ static void jobs_that_come_back_go_first_and_keep_their_order(void **state) {
     assert_int_equal(moult_slots_waiting(scene->slots), 4);
 }
 
-static void room_is_made_by_the_oldest_warm_one(void **state) {
+/* With a worker of its own, but no process: what room.c counts. */
+static struct moult_generation *add_worker(struct moult_slot *slot, uint64_t number,
+                                           enum moult_generation_phase phase, const char *digits) {
+    struct moult_generation *generation = add_generation(slot, number, phase, digits);
+    generation->installed = true;
+    generation->used_ns = number;
+    return generation;
+}
+
+static void place_is_made_by_the_longest_unused(void **state) {
     struct scene *scene = *state;
+    struct moult_error error;
     struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
-    struct moult_generation *oldest = add_generation(slot, 1, MOULT_GENERATION_WARM, "00000001");
-    struct moult_generation *older = add_generation(slot, 2, MOULT_GENERATION_WARM, "00000002");
+    struct moult_generation *oldest = add_worker(slot, 1, MOULT_GENERATION_WARM, "00000001");
+    struct moult_generation *older = add_worker(slot, 2, MOULT_GENERATION_WARM, "00000002");
     oldest->kept = true;
-    assert_true(moult_slot_make_room(slot));
-    assert_int_equal(slot->generation_count, 2);
-    add_generation(slot, 3, MOULT_GENERATION_CURRENT, "00000003");
-    moult_generation_hold(older);
-    assert_true(moult_slot_make_room(slot));
-    assert_int_equal(older->phase, MOULT_GENERATION_GONE);
-    assert_int_equal(oldest->phase, MOULT_GENERATION_WARM);
-    moult_generation_drop(older);
+    assert_int_equal(moult_room_claim(slot, 0, &error), MOULT_ROOM_GIVEN);
+    moult_room_let_go(slot);
+    assert_false(older->asleep);
+    add_worker(slot, 3, MOULT_GENERATION_CURRENT, "00000003");
+    assert_int_equal(moult_room_claim(slot, 0, &error), MOULT_ROOM_GIVEN);
+    assert_true(older->asleep && !oldest->asleep);
+    moult_room_let_go(slot);
     /* One that drains makes the next wait. */
-    add_generation(slot, 4, MOULT_GENERATION_DRAINING, "00000004");
-    assert_false(moult_slot_make_room(slot));
+    add_worker(slot, 4, MOULT_GENERATION_DRAINING, "00000004");
+    assert_int_equal(moult_room_claim(slot, 0, &error), MOULT_ROOM_LATER);
+    assert_non_null(strstr(error.message, "3 models of a"));
+    moult_room_let_go(slot);
+}
+
+static void an_update_goes_before_those_who_call_by_name(void **state) {
+    struct scene *scene = *state;
+    struct moult_error error;
+    struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
+    struct moult_generation *asleep = add_worker(slot, 1, MOULT_GENERATION_WARM, "00000001");
+    asleep->asleep = true;
+    struct moult_generation *draining = add_worker(slot, 2, MOULT_GENERATION_DRAINING, "00000002");
+    add_worker(slot, 3, MOULT_GENERATION_CURRENT, "00000003");
+    assert_int_equal(moult_room_claim(slot, 0, &error), MOULT_ROOM_GIVEN);
+    assert_int_equal(moult_room_for(asleep, 0, &error), MOULT_ROOM_LATER);
+    moult_room_let_go(slot);
+    assert_int_equal(moult_room_for(asleep, 0, &error), MOULT_ROOM_GIVEN);
+    assert_false(draining->asleep);
+}
+
+static void the_leased_and_the_called_are_unloaded_last(void **state) {
+    struct scene *scene = *state;
+    struct moult_error error;
+    struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
+    struct moult_generation *leased = add_worker(slot, 1, MOULT_GENERATION_WARM, "00000001");
+    struct moult_generation *called = add_worker(slot, 2, MOULT_GENERATION_WARM, "00000002");
+    leased->leased = called->by_name = true;
+    add_worker(slot, 3, MOULT_GENERATION_CURRENT, "00000003");
+    assert_int_equal(moult_room_claim(slot, 0, &error), MOULT_ROOM_GIVEN);
+    assert_true(called->asleep && !leased->asleep);
+}
+
+static void what_never_fits_is_refused_with_figures(void **state) {
+    struct scene *scene = *state;
+    struct moult_error error;
+    struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
+    struct moult_generation *warm = add_worker(slot, 1, MOULT_GENERATION_WARM, "00000001");
+    add_worker(slot, 2, MOULT_GENERATION_CURRENT, "00000002");
+    scene->options.memory_bytes = 100 * MOULT_MIB;
+    assert_int_equal(moult_room_claim(slot, MOULT_MIB, &error), MOULT_ROOM_GIVEN);
+    moult_room_let_go(slot);
+    assert_int_equal(moult_room_claim(slot, 200 * MOULT_MIB, &error), MOULT_ROOM_NEVER);
+    assert_non_null(strstr(error.message, "--memory allows all of them 100 MiB"));
+    assert_int_equal(slot->claim.since_ns, 0);
+    assert_false(warm->asleep);   /* Nobody is unloaded in vain. */
+}
+
+/* A job for one that sleeps waits, and after its patience is told why there is no room. */
+static void who_sleeps_is_wanted_by_a_job(void **state) {
+    struct scene *scene = *state;
+    struct moult_error error;
+    struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
+    struct moult_generation *asleep = add_worker(slot, 1, MOULT_GENERATION_WARM, "00000001");
+    add_worker(slot, 2, MOULT_GENERATION_CURRENT, "00000002");
+    asleep->asleep = true;
+    asleep->was_ready = false;
+    expect(scene, "a@00000001", 0, 1, MOULT_PROMPT_NONE);
+    scene->options.memory_bytes = 1;
+    struct moult_job *job = make_job(slot, 1, MOULT_LANE_SINGLE);
+    job->pinned = asleep;
+    moult_generation_hold(asleep);
+    assert_int_equal(submit(scene, job, &error), 0);
+    assert_int_not_equal(asleep->wanted_ns, 0);
+    /* Others must not be kept out by those who wait for it. */
+    struct moult_job *many = make_job(slot, 5, MOULT_LANE_BATCH);
+    many->pinned = asleep;
+    moult_generation_hold(asleep);
+    assert_int_equal(submit(scene, many, &error), -1);
+    assert_non_null(strstr(error.message, "1 texts wait for it already"));
+    for (unsigned i = 0; i < 100 && done_count == 0; i++)
+        uv_run(&scene->loop, UV_RUN_ONCE);
+    assert_int_equal(done_count, 1);
+    assert_int_equal(last_outcome, MOULT_JOB_UNAVAILABLE);
+    assert_true(asleep->asleep && asleep->wanted_ns == 0);
+}
+
+static void a_model_that_serves_again_takes_over_those_who_wait(void **state) {
+    struct scene *scene = *state;
+    struct moult_error error;
+    struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
+    struct moult_generation *old = add_generation(slot, 1, MOULT_GENERATION_WARM, "00000001");
+    struct moult_generation *current =
+        add_generation(slot, 2, MOULT_GENERATION_CURRENT, "00000001");
+    struct moult_job *jobs[3];
+    for (unsigned i = 0; i < 3; i++) {
+        jobs[i] = make_job(slot, 1, MOULT_LANE_SINGLE);
+        jobs[i]->pinned = old;
+        moult_generation_hold(old);
+        assert_int_equal(submit(scene, jobs[i], &error), 0);
+    }
+    moult_generation_hand_on(old, current);
+    assert_true(moult_queue_empty(&old->queue) && old->queue.texts == 0);
+    assert_int_equal(current->queue.texts, 3);
+    struct moult_job_list *lane = &current->queue.lanes[MOULT_LANE_SINGLE];
+    assert_ptr_equal(lane->first, jobs[0]);
+    assert_ptr_equal(lane->last, jobs[2]);
+    assert_ptr_equal(jobs[1]->pinned, current);
 }
 
 int main(void) {
@@ -268,7 +373,15 @@ int main(void) {
         cmocka_unit_test_setup_teardown(pinned_jobs_wait_for_their_generation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(jobs_that_come_back_go_first_and_keep_their_order, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(room_is_made_by_the_oldest_warm_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(place_is_made_by_the_longest_unused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_update_goes_before_those_who_call_by_name, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(the_leased_and_the_called_are_unloaded_last, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_never_fits_is_refused_with_figures, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_sleeps_is_wanted_by_a_job, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_model_that_serves_again_takes_over_those_who_wait, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,6 +31,141 @@ static struct moult_state_model model(uint64_t generation, const char *digest) {
     return model;
 }
 
+/* The n-th model of a slot, with a digest of its own. */
+static struct moult_state_model nth_model(unsigned n) {
+    char digest[MOULT_SHA256_HEX];
+    snprintf(digest, sizeof digest, "%064x", n);
+    struct moult_state_model made = model(n, digest);
+    made.since = 1000 + n;
+    return made;
+}
+
+static struct moult_state_slot *open_slot(struct moult_state *state, unsigned models,
+                                          const struct moult_state_keeping *keeping) {
+    moult_state_init(state);
+    struct moult_state_slot *slot = moult_state_add(state, "a", "/a");
+    slot->next_generation = 1000;
+    for (unsigned n = 1; n <= models; n++) {
+        struct moult_state_model next = nth_model(n);
+        moult_state_succeed(state, slot, &next, keeping);
+    }
+    return slot;
+}
+
+static void what_was_replaced_is_kept_and_then_told_its_end(void **unused) {
+    (void)unused;
+    const struct moult_state_keeping keeping = {.models = 2, .notice_s = 100};
+    struct moult_state state;
+    struct moult_state_slot *slot = open_slot(&state, 6, &keeping);
+    assert_int_equal(slot->current.generation, 6);
+    assert_int_equal(slot->previous.generation, 5);
+    assert_int_equal(slot->previous.until, 1006);
+    assert_int_equal(slot->kept.count, 4);
+    assert_int_equal(slot->kept.models[0].generation, 4);
+    assert_int_equal(slot->kept.models[1].retires_at, 0);
+    /* The second was pushed out by the sixth, the first by the fifth. */
+    assert_int_equal(slot->kept.models[2].retires_at, 1106);
+    assert_int_equal(slot->kept.models[3].retires_at, 1105);
+    assert_int_equal(moult_state_next_end(&state), 1105);
+    assert_false(moult_state_expire(&state, &keeping, 1104));
+    assert_true(moult_state_expire(&state, &keeping, 1105));
+    assert_int_equal(slot->kept.count, 3);
+    /* What serves again is not kept besides, and the next one slides in: its end is taken back. */
+    struct moult_state_model fourth = nth_model(4);
+    fourth.since = 1105;
+    moult_state_succeed(&state, slot, &fourth, &keeping);
+    assert_int_equal(slot->kept.count, 3);
+    assert_int_equal(slot->previous.generation, 6);
+    assert_int_equal(slot->kept.models[0].generation, 5);
+    assert_int_equal(slot->kept.models[1].generation, 3);
+    assert_int_equal(slot->kept.models[2].retires_at, 1106);
+    /* The same files once more change nothing. */
+    moult_state_succeed(&state, slot, &fourth, &keeping);
+    assert_int_equal(slot->kept.count, 3);
+    assert_int_equal(slot->previous.generation, 6);
+    moult_state_release(&state);
+}
+
+static void a_lease_takes_an_end_back_and_gives_it_anew(void **unused) {
+    (void)unused;
+    const struct moult_state_keeping keeping = {.models = 0, .notice_s = 100};
+    struct moult_state state;
+    struct moult_error error;
+    struct moult_state_slot *slot = open_slot(&state, 3, &keeping);
+    assert_int_equal(slot->kept.models[0].retires_at, 1103);
+    struct moult_state_lease *lease =
+        moult_state_lease_add(&state, "a", slot->kept.models[0].fingerprint, &error);
+    lease->expires = 5000;
+    moult_state_settle_kept(&state, slot, &keeping, 1050);
+    assert_int_equal(slot->kept.models[0].retires_at, 0);
+    assert_int_equal(moult_state_next_end(&state), 5000);
+    assert_false(moult_state_expire(&state, &keeping, 4999));
+    assert_true(moult_state_expire(&state, &keeping, 5000));
+    assert_int_equal(state.lease_count, 0);
+    assert_int_equal(slot->kept.models[0].retires_at, 5100);
+    moult_state_release(&state);
+}
+
+static void no_more_is_kept_than_there_is_room_for(void **unused) {
+    (void)unused;
+    const struct moult_state_keeping keeping = {.models = 1, .notice_s = 1000000};
+    struct moult_state state;
+    struct moult_error error;
+    struct moult_state_slot *slot = open_slot(&state, 3, &keeping);
+    struct moult_state_lease *lease =
+        moult_state_lease_add(&state, "a", slot->kept.models[0].fingerprint, &error);
+    lease->expires = UINT64_MAX;
+    for (unsigned n = 4; n < 100; n++) {
+        struct moult_state_model next = nth_model(n);
+        moult_state_succeed(&state, slot, &next, &keeping);
+    }
+    assert_int_equal(slot->kept.count, MOULT_KEPT_MAX);
+    assert_int_equal(slot->kept.models[0].generation, 97);
+    assert_int_equal(slot->kept.models[MOULT_KEPT_MAX - 1].generation, 1);
+    /* One of an equal fingerprint cannot be called any more. */
+    struct moult_state_model twin = nth_model(100);
+    memcpy(twin.fingerprint, slot->kept.models[0].fingerprint, sizeof twin.fingerprint);
+    moult_state_succeed(&state, slot, &twin, &keeping);
+    for (unsigned i = 0; i < slot->kept.count; i++)
+        assert_string_not_equal(slot->kept.models[i].fingerprint, twin.fingerprint);
+    moult_state_release(&state);
+}
+
+static void leases_have_limits(void **unused) {
+    (void)unused;
+    struct moult_state state;
+    struct moult_error error;
+    char fingerprint[MOULT_SHA256_HEX];
+    moult_state_init(&state);
+    for (unsigned i = 0; i < MOULT_LEASED_MODELS_MAX; i++) {
+        snprintf(fingerprint, sizeof fingerprint, "%064x", i);
+        struct moult_state_lease *lease = moult_state_lease_add(&state, "a", fingerprint, &error);
+        assert_non_null(lease);
+        lease->expires = 10 + i;
+    }
+    assert_null(moult_state_lease_add(&state, "a", DIGEST_A, &error));
+    assert_int_equal(error.code, MOULT_ERROR_LIMIT);
+    while (state.lease_count < MOULT_LEASES_MAX) {
+        struct moult_state_lease *lease = moult_state_lease_add(&state, "a", fingerprint, &error);
+        assert_non_null(lease);
+        lease->expires = 9;
+    }
+    assert_null(moult_state_lease_add(&state, "b", fingerprint, &error));
+    assert_int_equal(moult_state_leased_until(&state, "a", fingerprint), 17);
+    assert_int_equal(moult_state_leased_until(&state, "b", fingerprint), 0);
+    /* As JSON, and back. */
+    size_t size;
+    struct moult_state again;
+    char *bytes = moult_state_format(&state, &size);
+    moult_state_init(&again);
+    assert_int_equal(moult_state_parse(&again, bytes, size, &error), 0);
+    assert_int_equal(again.lease_count, MOULT_LEASES_MAX);
+    assert_string_equal(again.leases[200].id, state.leases[200].id);
+    free(bytes);
+    moult_state_release(&again);
+    moult_state_release(&state);
+}
+
 static void is_read_as_it_was_written(void **unused) {
     (void)unused;
     struct moult_state state, again;
@@ -42,6 +177,11 @@ static void is_read_as_it_was_written(void **unused) {
     slot->current = model(8, DIGEST_A);
     slot->previous = model(7, DIGEST_B);
     snprintf(slot->seen, sizeof slot->seen, "%s E\"5-6\"", DIGEST_A);
+    slot->previous.dimensions = 384;
+    slot->kept.models[0] = model(5, DIGEST_B);
+    slot->kept.models[0].retires_at = 1700000009;
+    slot->kept.models[0].bytes = 12345678901;
+    slot->kept.count = 1;
     moult_state_refuse(slot, DIGEST_B);
     moult_state_note(slot, 5, 8, MOULT_UPDATE_LIVE, "Rolled \"back\".", 1700000000);
     moult_state_note(slot, 6, 0, MOULT_UPDATE_CANCELLED, "", 1700000001);
@@ -54,6 +194,10 @@ static void is_read_as_it_was_written(void **unused) {
     assert_string_equal(slot->source, "/models/\"a\"\n");
     assert_int_equal(slot->previous.generation, 7);
     assert_string_equal(slot->seen, DIGEST_A " E\"5-6\"");
+    assert_int_equal(slot->previous.dimensions, 384);
+    assert_int_equal(slot->kept.count, 1);
+    assert_int_equal(slot->kept.models[0].retires_at, 1700000009);
+    assert_int_equal(slot->kept.models[0].bytes, 12345678901);
     assert_true(moult_state_refused(slot, DIGEST_B));
     assert_false(moult_state_refused(slot, DIGEST_A));
     assert_int_equal(moult_state_last_id(&again), 6);
@@ -339,6 +483,10 @@ static void names_of_slots(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_read_as_it_was_written),
+        cmocka_unit_test(what_was_replaced_is_kept_and_then_told_its_end),
+        cmocka_unit_test(a_lease_takes_an_end_back_and_gives_it_anew),
+        cmocka_unit_test(no_more_is_kept_than_there_is_room_for),
+        cmocka_unit_test(leases_have_limits),
         cmocka_unit_test(history_and_refusals_have_an_end),
         cmocka_unit_test(there_are_so_many_slots),
         cmocka_unit_test(what_is_no_state_is_refused),
