@@ -140,8 +140,8 @@ static int print_outcome(const json_t *answer) {
     else if (strcmp(outcome, "unchanged") == 0)
         printf("%s: nothing has changed; generation %lld goes on.\n", slot, generation);
     else if (strcmp(outcome, "ready") == 0)
-        printf("%s: update %lld is ready as generation %lld; moult cutover lets it serve.\n", slot, id,
-               generation);
+        printf("%s: update %lld is ready as generation %lld; moult cutover lets it serve.\n", slot,
+               id, generation);
     else if (strcmp(outcome, "running") == 0)
         printf("%s: update %lld is running; moult status shows how it goes.\n", slot, id);
     else {

@@ -51,8 +51,8 @@ static long long ask_for_waiting(const struct moult_client *client, const char *
     if (json_is_array(slots))
         id = find_waiting(slots, slot, error);
     else
-        moult_fail(error, MOULT_ERROR_UNAVAILABLE, "The server answered with status %ld. %s", status,
-                   text_in(json_object_get(answer, "error"), "message"));
+        moult_fail(error, MOULT_ERROR_UNAVAILABLE, "The server answered with status %ld. %s",
+                   status, text_in(json_object_get(answer, "error"), "message"));
     json_decref(answer);
     return id;
 }

@@ -561,9 +561,10 @@ static void report(void) {
     printf(",\"failed\":%llu,\"wrong\":%llu,\"mixed\":%llu,\"stale\":%llu",
            (unsigned long long)counts.failed, (unsigned long long)counts.wrong,
            (unsigned long long)counts.mixed, (unsigned long long)counts.stale);
-    printf(",\"allowed\":%llu,\"closed\":%llu,\"retry_after\":%llu,\"absent\":%llu,\"statuses\":{",
+    printf(",\"allowed\":%llu,\"closed\":%llu,\"retry_after\":%llu,\"absent\":%llu",
            (unsigned long long)counts.allowed, (unsigned long long)counts.closed,
            (unsigned long long)counts.retry_after, (unsigned long long)counts.absent);
+    printf(",\"statuses\":{");
     for (unsigned i = 0; i < 600; i++)
         if (counts.by_status[i]) {
             printf("%s\"%u\":%llu", comma, i, (unsigned long long)counts.by_status[i]);
@@ -643,7 +644,8 @@ static void read_options(int argc, char **argv) {
         {"requests", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"dialects", 1, 0, 'd'},
         {"model", 1, 0, 'm'}, {"key", 1, 0, 'k'}, {"allow", 1, 0, 'a'}, {"timeout", 1, 0, 'o'},
         {"backoff", 1, 0, 'b'},
-        {"until-refused", 0, 0, 'u'}, {"patient", 0, 0, 'i'}, {"samples", 1, 0, 'l'}, {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
+        {"until-refused", 0, 0, 'u'}, {"patient", 0, 0, 'i'}, {"samples", 1, 0, 'l'},
+        {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
 
     options.form.host = "127.0.0.1";
     options.address.sin_family = AF_INET;

@@ -1,4 +1,4 @@
-"""Steady load beside an event: what is counted, as tests/README.md says for every fault.
+"""Steady load beside an event: what is counted, as docs/faults.md says for every fault.
 
     with Watch(server, tiny) as watch:
         watch.event()
@@ -24,8 +24,9 @@ def name_of_test():
 
 
 class Watch:
-    """`rate`: None asks without a pause. `processes`: how many there may be at the end (None: as many as before). `lossy`: the server
-    is killed; each connection may break once, and what is answered must be right for all that."""
+    """`rate`: None asks without a pause. `processes`: how many there may be at the end (None: as
+    many as before). `lossy`: the server is killed; each connection may break once, and what is
+    answered must be right for all that."""
 
     def __init__(self, server, known, connections=8, rate=400, processes=None, lossy=False,
                  memory_slack=16 * MIB, **more):
