@@ -16,6 +16,28 @@ static long long number_in(const json_t *object, const char *key) {
     return json_integer_value(json_object_get(object, key));
 }
 
+static double figure_in(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+/* What it took, as far as that was measured. */
+static void print_figures(const json_t *event) {
+    const json_t *memory = json_object_get(event, "memory");
+    const json_t *latency = json_object_get(event, "latency");
+    if (figure_in(event, "seconds") <= 0)
+        return;
+    printf("        took %.2f s", figure_in(event, "seconds"));
+    if (figure_in(event, "fetched_bytes") > 0)
+        printf(", %.1f MB fetched", figure_in(event, "fetched_bytes") / 1e6);
+    if (figure_in(memory, "candidate_bytes") > 0)
+        printf(", %.0f MB of memory, %.0f MB with the one before",
+               figure_in(memory, "candidate_bytes") / 1e6, figure_in(memory, "both_bytes") / 1e6);
+    if (figure_in(latency, "p99_before_ms") > 0 && figure_in(latency, "p99_during_ms") > 0)
+        printf(", p99 %.2f ms before and %.2f ms meanwhile", figure_in(latency, "p99_before_ms"),
+               figure_in(latency, "p99_during_ms"));
+    putchar('\n');
+}
+
 static void print_event(const json_t *event) {
     char at[32] = "";
     time_t seconds = (time_t)number_in(event, "at");
@@ -23,9 +45,12 @@ static void print_event(const json_t *event) {
     if (localtime_r(&seconds, &local) != NULL)
         strftime(at, sizeof at, "%Y-%m-%d %H:%M:%S", &local);
     printf("    %s  update %lld %s", at, number_in(event, "id"), text_in(event, "result"));
+    if (text_in(event, "asked_by")[0] != '\0' && strcmp(text_in(event, "asked_by"), "person") != 0)
+        printf(" (%s)", text_in(event, "asked_by"));
     if (number_in(event, "generation") != 0)
         printf(", generation %lld", number_in(event, "generation"));
     printf("%s%s\n", text_in(event, "reason")[0] != '\0' ? ": " : "", text_in(event, "reason"));
+    print_figures(event);
 }
 
 /* Not null: one that runs. */

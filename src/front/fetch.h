@@ -4,6 +4,7 @@
 #ifndef MOULT_FRONT_FETCH_H
 #define MOULT_FRONT_FETCH_H
 
+#include <stdbool.h>
 #include <uv.h>
 
 #include "base/error.h"
@@ -14,7 +15,8 @@ struct moult_fetch;
 
 struct moult_fetch_result {
     char revision[MOULT_SHA256_HEX];   /* "" where it failed, and of a look. */
-    uint64_t bytes;
+    uint64_t bytes;                    /* Of all its files, … */
+    bool was_there;                    /* … none of which had to be fetched. */
     char validator[MOULT_VALIDATOR_BYTES];   /* Of the source that the revision was taken from. */
     const struct moult_look *look;     /* Of a look, after a failure too; NULL: nothing was said. */
     bool looked;                       /* The look has a result. */

@@ -352,6 +352,9 @@ static void on_answered(void *owner, struct moult_job *job) {
     moult_generation_hold(generation);   /* … and for what follows. */
     stop_running(generation, job);
     generation->used_ns = moult_clock_ns();
+    if (job->count == 1)
+        moult_latency_count(&generation->slot->latency, generation->used_ns - job->admitted_ns,
+                            generation->used_ns);
     job->generation = generation;
     job->outcome = MOULT_JOB_ANSWERED;
     job->done(job);

@@ -7,6 +7,8 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 
+#define REAL_DIGITS 6
+
 /* Walks over the bytes once, minding strings only. It need not know whether
  * they are JSON: that is jansson's part, which refuses what is unbalanced. */
 static int check_shape(const char *bytes, size_t size, struct moult_error *error) {
@@ -135,7 +137,7 @@ const char *moult_json_type_name(const json_t *value) {
 }
 
 char *moult_json_write(const json_t *value, size_t *size) {
-    char *text = json_dumps(value, JSON_COMPACT);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS));
     MOULT_REQUIRE(text != NULL);
     *size = strlen(text);
     return text;

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "base/hash.h"
+#include "front/latency.h"
 #include "front/options.h"
 #include "front/process.h"
 #include "front/slots.h"
@@ -98,6 +99,7 @@ struct moult_slot {
     struct moult_generation *current;
     struct moult_generation **generations;   /* [generation_count], not gone, newest last. */
     unsigned generation_count;
+    struct moult_latency latency;
     struct moult_queue queue;
     uint64_t restarts;                /* Of workers that ended unasked. */
     /* The place that an update has asked for or been given, for a worker that is not there yet. */

@@ -10,7 +10,6 @@
 #include "front/json.h"
 
 #define VERSION 1
-#define REASON_BYTES_MAX 1024
 
 void moult_state_init(struct moult_state *state) {
     *state = (struct moult_state){0};
@@ -218,30 +217,17 @@ static int read_refused(const json_t *object, struct moult_state_slot *slot,
     return 0;
 }
 
-static int read_result(const json_t *object, enum moult_update_status *result,
-                       struct moult_error *error) {
-    const char *text = text_of(json_object_get(object, "result"), 32);
-    for (enum moult_update_status status = MOULT_UPDATE_LIVE; status <= MOULT_UPDATE_CANCELLED;
-         status++)
-        if (text != NULL && strcmp(text, moult_update_status_name(status)) == 0) {
-            *result = status;
-            return 0;
-        }
-    return fail_at(error, "result");
-}
-
 static int read_event(const json_t *object, struct moult_state_slot *slot,
                       struct moult_error *error) {
-    uint64_t id, generation, at;
-    enum moult_update_status result = MOULT_UPDATE_LIVE;
-    const char *reason = text_of(json_object_get(object, "reason"), REASON_BYTES_MAX);
-    if (reason == NULL)
-        return fail_at(error, "reason");
-    if (read_number(object, "id", &id, error) != 0 ||
-        read_number(object, "generation", &generation, error) != 0 ||
-        read_number(object, "at", &at, error) != 0 || read_result(object, &result, error) != 0)
+    struct moult_state_event event;
+    if (moult_event_read(object, &event, error) != 0)
         return -1;
-    moult_state_note(slot, id, generation, result, reason, at);
+    char *reason = event.reason;
+    struct moult_state_event *noted =
+        moult_state_note(slot, event.id, event.generation, event.result, reason, event.at);
+    event.reason = noted->reason;
+    *noted = event;
+    free(reason);
     return 0;
 }
 
@@ -393,13 +379,13 @@ static void write_kept(struct moult_buffer *out, const struct moult_state_kept *
 }
 
 static void write_event(struct moult_buffer *out, const struct moult_state_event *event) {
-    moult_buffer_format(out,
-                        "\n      {\"id\": %" PRIu64 ", \"generation\": %" PRIu64
-                        ", \"result\": \"%s\", \"at\": %" PRIu64 ", \"reason\": ",
-                        event->id, event->generation, moult_update_status_name(event->result),
-                        event->at);
-    write_text(out, event->reason);
-    moult_buffer_text(out, "}");
+    size_t size;
+    json_t *json = moult_event_json(event);
+    char *text = moult_json_write(json, &size);
+    moult_buffer_text(out, "\n      ");
+    moult_buffer_append(out, text, size);
+    free(text);
+    json_decref(json);
 }
 
 static void write_slot(struct moult_buffer *out, const struct moult_state_slot *slot) {
@@ -441,9 +427,13 @@ char *moult_state_format(const struct moult_state *state, size_t *size) {
     struct moult_buffer out;
     moult_buffer_init(&out, MOULT_STATE_BYTES_MAX);
     moult_buffer_format(&out, "{\"version\": %d, \"slots\": [", VERSION);
+    const char *comma = "";
     for (unsigned i = 0; i < state->count; i++) {
-        moult_buffer_text(&out, i == 0 ? "" : ",");
+        if (state->slots[i].failed_start)
+            continue;
+        moult_buffer_text(&out, comma);
         write_slot(&out, &state->slots[i]);
+        comma = ",";
     }
     write_leases(&out, state);
     MOULT_REQUIRE(!out.overflowed);

@@ -10,8 +10,7 @@
  *        "kept": [older ones, still installed; newest first],
  *        "refused": [revision, …],
  *        "seen": the validator of what an update has found in the source last, whatever came of it,
- *        "history": [{"id": 12, "generation": 7, "result": "live", "reason": "", "at": seconds},
- *                    …]}],
+ *        "history": [entries of history.h, oldest first]}],
  *     "leases": [{"id": 16 hex digits, "slot": "minilm", "fingerprint": 64 hex digits,
  *                 "made": seconds, "expires": seconds}, …]}
  *
@@ -26,7 +25,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/limits.h"
-#include "front/update.h"
+#include "front/history.h"
 #include "source/source.h"
 
 #define MOULT_STATE_BYTES_MAX (16 * MOULT_MIB)
@@ -61,18 +60,10 @@ struct moult_state_lease {
     uint64_t made, expires;              /* Seconds since the epoch. */
 };
 
-struct moult_state_event {
-    uint64_t id;
-    uint64_t generation;                 /* 0: none came of it. */
-    enum moult_update_status result;
-    char *reason;
-    uint64_t at;                         /* When it ended: seconds since the epoch. */
-    enum moult_update_asker asked_by;
-    char revision[MOULT_SHA256_HEX];     /* "": it came to none. */
-};
-
 struct moult_state_slot {
     char *name, *source;
+    bool failed_start;                   /* It has never served, and its start came to nothing: it
+                                            is not written. */
     uint64_t next_generation;
     struct moult_state_model current, previous;
     struct moult_state_kept kept;

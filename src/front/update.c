@@ -118,11 +118,11 @@ static void go_to(struct moult_update *update, enum moult_update_phase phase) {
     enum moult_update_phase from = update->phase;
     uint64_t now_ns = moult_clock_ns();
     double seconds = (double)(now_ns - update->phase_began_ns) / 1e9;
-    update->phase_seconds[from] += seconds;
     update->phase = phase;
     update->status = phase == MOULT_PHASE_READY ? MOULT_UPDATE_READY : MOULT_UPDATE_RUNNING;
     update->phase_began_ns = now_ns;
     update->progress = 0;
+    moult_update_measure_phase(update, from, seconds);
     moult_update_tell_observers(update, from, seconds, NULL);
     steps[phase].enter(update);
 }
@@ -193,6 +193,7 @@ static void on_fetch_ended(void *context, uint64_t id, const struct moult_fetch_
     update->bytes = result->bytes;
     if (strcmp(update->source, update->slot->source) == 0)
         memcpy(update->validator, result->validator, sizeof update->validator);
+    update->figures.fetched_bytes = result->was_there ? 0 : result->bytes;
     update->fetched = true;
     moult_update_judge_fetched(update);
 }
@@ -282,8 +283,10 @@ static void load(struct moult_update *update) {
 }
 
 static void check(struct moult_update *update) {
-    if (update->candidate->ready)
-        moult_update_advance(update);
+    if (!update->candidate->ready)
+        return;
+    moult_update_measure_memory(update);
+    moult_update_advance(update);
 }
 
 void moult_update_candidate_reports(struct moult_update *update) {
@@ -291,8 +294,8 @@ void moult_update_candidate_reports(struct moult_update *update) {
     if (update->phase == MOULT_PHASE_LOAD &&
         (candidate->ready || candidate->report.state == MOULT_WORKER_CHECKING))
         moult_update_advance(update);
-    else if (update->phase == MOULT_PHASE_CHECK && candidate->ready)
-        moult_update_advance(update);
+    else if (update->phase == MOULT_PHASE_CHECK)
+        check(update);
 }
 
 static void drop_candidate(struct moult_update *update) {
@@ -397,8 +400,7 @@ static void persist(struct moult_update *update) {
                         moult_shelf_keeping(update->updates->shelf));
     settle_refusals(update);
     moult_update_note_seen(update);
-    moult_state_note(record, update->id, update->number, MOULT_UPDATE_LIVE, update->note,
-                     record->current.since);
+    moult_update_note(update, MOULT_UPDATE_LIVE, update->note);
     moult_keeper_save(update->updates->keeper, on_persisted, update->updates, update->id);
 }
 

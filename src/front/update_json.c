@@ -8,18 +8,6 @@ static double progress_of(const struct moult_update *update) {
     return update->candidate->report.load_progress;
 }
 
-/* Of one that has ended. */
-static json_t *event_json(const struct moult_state_event *event) {
-    json_t *json = json_pack("{s:I, s:I, s:s, s:s, s:s, s:I}", "id", (json_int_t)event->id,
-                             "generation", (json_int_t)event->generation, "result",
-                             moult_update_status_name(event->result), "reason", event->reason,
-                             "asked_by", moult_update_asker_name(event->asked_by), "at",
-                             (json_int_t)event->at);
-    if (event->revision[0] != '\0')
-        json_object_set_new(json, "revision", json_string(event->revision));
-    return json;
-}
-
 static json_t *update_json(const struct moult_update *update) {
     if (update == NULL)
         return json_null();
@@ -41,7 +29,7 @@ static json_t *slot_json(struct moult_updates *updates, struct moult_slot *slot)
     const unsigned at = moult_updates_index(slot);
     json_t *history = json_array();
     for (unsigned i = 0; i < record->history_count; i++)
-        json_array_append_new(history, event_json(&record->history[i]));
+        json_array_append_new(history, moult_event_json(&record->history[i]));
     return json_pack("{s:s, s:I, s:s, s:b, s:s, s:o, s:o, s:o}", "name", slot->name, "generation",
                      (json_int_t)(current != NULL ? current->number : 0), "fingerprint",
                      current != NULL ? current->fingerprint : "", "loaded",
@@ -59,7 +47,7 @@ json_t *moult_updates_json(struct moult_updates *updates) {
 
 /* Of one that has ended the result is its status. */
 static json_t *ended_json(const struct moult_slot *slot, const struct moult_state_event *event) {
-    json_t *json = event_json(event);
+    json_t *json = moult_event_json(event);
     json_object_set_new(json, "slot", json_string(slot->name));
     json_object_set(json, "status", json_object_get(json, "result"));
     json_object_del(json, "result");

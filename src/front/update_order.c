@@ -35,7 +35,7 @@ struct moult_update *moult_update_make(struct moult_updates *updates, struct mou
     update->id = ++updates->last_id;
     update->source = source;
     update->asked_by = asked_by;
-    update->phase_began_ns = moult_clock_ns();
+    update->began_ns = update->phase_began_ns = moult_clock_ns();
     return update;
 }
 

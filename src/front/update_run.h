@@ -2,9 +2,10 @@
  *
  * update.c is the state machine. Around it stand the orders that begin updates, join and supersede
  * them (update_order.c), their ends and who hears of them (update_end.c), the places that callers
- * may name (update_place.c), what is done without an order, for a model that cannot be restored or
- * keeps dying (update_restore.c), what is shown of it all (update_json.c), the clearing away of
- * revisions (update_sweep.c), and what runs them (updates.c). */
+ * may name (update_place.c), what each took (update_measure.c), what is done without an order, for
+ * a model that cannot be restored or keeps dying (update_restore.c), what is shown of it all
+ * (update_json.c), the clearing away of revisions (update_sweep.c), and what runs them
+ * (updates.c). */
 #ifndef MOULT_FRONT_UPDATE_RUN_H
 #define MOULT_FRONT_UPDATE_RUN_H
 
@@ -40,7 +41,9 @@ struct moult_update {
     enum moult_update_phase phase;
     double progress;                     /* Of the phase. */
     uint64_t phase_began_ns;
-    double phase_seconds[MOULT_PHASES];  /* Of those that are over. */
+    uint64_t began_ns;
+    struct moult_update_figures figures;
+    bool measured;                       /* The latency that it adds is being measured. */
     char *source;                        /* NULL: a rollback. */
     bool force, polled;
     enum moult_cutover cutover;
@@ -123,6 +126,9 @@ void moult_update_end(struct moult_update *update, enum moult_update_status stat
                       const char *reason);
 /* From now on the state says what was seen of the slot's source. */
 void moult_update_note_seen(struct moult_update *update);
+/* Into the history, or again, with what is known now. */
+void moult_update_note(struct moult_update *update, enum moult_update_status status,
+                       const char *reason);
 void moult_update_listen(struct moult_update *update, moult_update_listener call, void *context);
 /* Those of every update that has ended, or waits for a person; what has ended is freed. From the
  * loop, for what they do may start the next update. */
@@ -130,6 +136,15 @@ void moult_updates_tell_listeners(struct moult_updates *updates);
 /* `ended`: the reason; NULL where it has only gone on from `from`. */
 void moult_update_tell_observers(struct moult_update *update, enum moult_update_phase from,
                                  double seconds, const char *ended);
+
+/* update_measure.c */
+/* It has come from there, after so long. */
+void moult_update_measure_phase(struct moult_update *update, enum moult_update_phase from,
+                                double seconds);
+/* Its candidate is ready. */
+void moult_update_measure_memory(struct moult_update *update);
+/* `was_nothing`: a poll without news, of which nothing is kept. */
+void moult_update_measure_end(struct moult_update *update, bool was_nothing);
 
 /* update_place.c */
 /* A malloc'ed path, or NULL: the place is not allowed. */

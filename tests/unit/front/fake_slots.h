@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "front/poll.h"
 #include "front/server.h"
 
 #define FAKE_KEPT_MAX 256
@@ -353,6 +354,12 @@ int moult_updates_cut_over(struct moult_updates *updates, uint64_t id,
 struct moult_slot *moult_updates_slot_of(struct moult_updates *updates, uint64_t id) {
     (void)updates;
     return id == 9 ? (struct moult_slot *)&fake_slot : NULL;
+}
+
+json_t *moult_poll_json(const struct moult_poll *poll, unsigned slot) {
+    (void)poll;
+    (void)slot;
+    return json_null();
 }
 
 json_t *moult_updates_json(struct moult_updates *updates) {

@@ -53,7 +53,7 @@ static void several_secrets_sign_together(void **state) {
     moult_signature_write(&keys, ID, 1614265330, BODY, strlen(BODY), signature);
     assert_int_equal(strlen(signature), MOULT_SIGNATURE_BYTES_MAX - 1);
     assert_memory_equal(signature, SIGNATURE " " SIGNATURE " v1,", 2 * strlen(SIGNATURE) + 5);
-    assert_memory_not_equal(signature + strlen(signature) - 44, SIGNATURE + 3, 44);
+    assert_memory_not_equal(signature + strlen(signature) - 44, &SIGNATURE[3], 44);
     append(text, sizeof text, "\n" SECRET);
     assert_int_equal(read(text, &keys, NULL), -1);
 }

@@ -282,6 +282,79 @@ static void what_is_no_state_is_refused(void **unused) {
                 "\"result\":\"running\"}]"),
            "result");
     refuse(SLOT("\"a\"", "1", "null", "\"history\":0"), "history");
+#define EVENT(more)                                                                                \
+    SLOT("\"a\"", "1", "null",                                                                     \
+         "\"history\":[{\"id\":1,\"generation\":1,\"at\":1,\"reason\":\"\"," \
+         "\"result\":\"live\"," more "}]")
+    refuse(EVENT("\"seconds\":\"long\""), "seconds");
+    refuse(EVENT("\"seconds\":-1"), "seconds");
+    refuse(EVENT("\"phases\":7"), "phases");
+    refuse(EVENT("\"phases\":{\"loading\":[]}"), "loading");
+    refuse(EVENT("\"memory\":{\"both_bytes\":1.5}"), "both_bytes");
+    refuse(EVENT("\"latency\":{\"p99_during_ms\":null}"), "p99_during_ms");
+    refuse(EVENT("\"fetched_bytes\":-1"), "fetched_bytes");
+    refuse(EVENT("\"revision\":\"abc\""), "revision");
+}
+
+/* As moult 0.1 wrote them, and with what a later one may add. */
+static void older_and_newer_histories_are_read(void **unused) {
+    (void)unused;
+    const char *texts[] = {EVENT("\"other\":1"),
+                           EVENT("\"asked_by\":\"nobody\",\"phases\":{\"dreaming\":3}")};
+    for (unsigned i = 0; i < 2; i++) {
+        struct moult_state state;
+        moult_state_init(&state);
+        assert_int_equal(moult_state_parse(&state, texts[i], strlen(texts[i]), NULL), 0);
+        const struct moult_state_event *event = &moult_state_find(&state, "a")->history[0];
+        assert_int_equal(event->asked_by, MOULT_ASKED_BY_PERSON);
+        assert_string_equal(event->revision, "");
+        assert_true(event->figures.seconds == 0 && event->figures.candidate_bytes == 0);
+        moult_state_release(&state);
+    }
+}
+
+static void what_an_update_took_is_kept(void **unused) {
+    (void)unused;
+    struct moult_state state, again;
+    size_t size;
+    moult_state_init(&state);
+    struct moult_state_slot *slot = moult_state_add(&state, "a", "/a");
+    struct moult_state_event *event = moult_state_note(slot, 3, 2, MOULT_UPDATE_LIVE, "", 17);
+    memcpy(event->revision, DIGEST_B, MOULT_SHA256_HEX);
+    event->asked_by = MOULT_ASKED_BY_TAKE_OVER;
+    event->rollback = true;
+    event->figures = (struct moult_update_figures){
+        .seconds = 1.25, .fetched_bytes = 12, .candidate_bytes = 1ull << 33,
+        .both_bytes = 1ull << 34, .p99_before_ms = 0.5, .p99_during_ms = 1.75};
+    event->figures.phase_seconds[MOULT_PHASE_LOAD] = 0.125;
+    char *bytes = moult_state_format(&state, &size);
+    moult_state_init(&again);
+    assert_int_equal(moult_state_parse(&again, bytes, size, NULL), 0);
+    const struct moult_state_event *read = &moult_state_find(&again, "a")->history[0];
+    assert_string_equal(read->revision, DIGEST_B);
+    assert_int_equal(read->asked_by, MOULT_ASKED_BY_TAKE_OVER);
+    assert_true(read->rollback);
+    assert_memory_equal(&read->figures, &event->figures, sizeof read->figures);
+    free(bytes);
+    moult_state_release(&state);
+    moult_state_release(&again);
+}
+
+static void a_slot_whose_start_failed_is_forgotten(void **unused) {
+    (void)unused;
+    struct moult_state state, again;
+    size_t size;
+    moult_state_init(&state);
+    moult_state_add(&state, "a", "/a")->failed_start = true;
+    moult_state_add(&state, "b", "/b");
+    char *bytes = moult_state_format(&state, &size);
+    moult_state_init(&again);
+    assert_int_equal(moult_state_parse(&again, bytes, size, NULL), 0);
+    assert_int_equal(again.count, 1);
+    assert_non_null(moult_state_find(&again, "b"));
+    free(bytes);
+    moult_state_release(&state);
+    moult_state_release(&again);
 }
 
 /* On disk. */
@@ -490,6 +563,9 @@ int main(void) {
         cmocka_unit_test(history_and_refusals_have_an_end),
         cmocka_unit_test(there_are_so_many_slots),
         cmocka_unit_test(what_is_no_state_is_refused),
+        cmocka_unit_test(older_and_newer_histories_are_read),
+        cmocka_unit_test(what_an_update_took_is_kept),
+        cmocka_unit_test(a_slot_whose_start_failed_is_forgotten),
         cmocka_unit_test(names_of_slots),
         cmocka_unit_test_setup_teardown(saves_in_order_and_tells_when_it_is_durable, make_folder,
                                         remove_folder),
