@@ -42,6 +42,7 @@ static void release(struct arguments *arguments) {
         free(arguments->real_sources[i]);
     free(arguments->real_sources);
     free(arguments->api_key);
+    free(serve->command);
     moult_text_list_release(&arguments->allowed_hosts);
     moult_text_list_release(&arguments->allowed_sources);
     moult_text_list_release(&arguments->cors_origins);
@@ -57,6 +58,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
         {"--port", "PORT", "8080", "port to listen on", MOULT_OPTION_PORT, &serve->port, 1, 65535},
         {"--data", "FOLDER", "./moult-data", "where models and state are kept", MOULT_OPTION_TEXT,
          &serve->data, 0, 0},
+        {"--take-over", NULL, NULL,
+         "take over from the moult that serves from --data, so\nthat no connection is refused",
+         MOULT_OPTION_FLAG, &serve->take_over, 0, 0},
         {"--threads", "N", "0", "threads that compute; 0: what the machine or its\ncontainer gives",
          MOULT_OPTION_NUMBER, &serve->threads, 0, MOULT_THREADS_MAX},
         {"--keep-warm", "TIME", "10m", "how long a replaced model keeps its worker",
@@ -120,8 +124,16 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
     return moult_options_parse(&line, argc, argv, operand_count);
 }
 
+/* As it was typed: the parser moves the operands. */
+static char **copy_command(int argc, char **argv) {
+    char **command = moult_allocate((size_t)argc + 2, sizeof *command);
+    command[0] = program_invocation_name;
+    memcpy(command + 1, argv, (size_t)argc * sizeof *command);
+    return command;
+}
+
 int moult_cli_serve(int argc, char **argv) {
-    struct arguments arguments = {0};
+    struct arguments arguments = {.serve.command = copy_command(argc, argv)};
     struct moult_error error;
     unsigned operand_count;
     int exit_code = MOULT_EXIT_OK;

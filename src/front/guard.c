@@ -82,7 +82,8 @@ int moult_guard_check(const struct moult_serve_options *options,
                       enum moult_http_error *kind, struct moult_error *error) {
     *kind = MOULT_HTTP_FORBIDDEN;
     bool keyless = options->api_key == NULL;
-    if (keyless && moult_guard_is_loopback(options->host) && request->host != NULL &&
+    const char *bound_to = request->bound_to != NULL ? request->bound_to : options->host;
+    if (keyless && moult_guard_is_loopback(bound_to) && request->host != NULL &&
         !host_is_allowed(options, request->host))
         return moult_fail(error, MOULT_ERROR_INVALID,
                           "The Host \"%.80s\" is not one of this server's; --allowed-host adds "

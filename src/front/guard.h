@@ -16,6 +16,7 @@
 /* What the guard looks at, apart from libmicrohttpd so that it can be tested. NULL: absent. */
 struct moult_guard_request {
     const char *method, *host, *origin, *authorization, *content_type;
+    const char *bound_to;   /* The address that the server listens on. NULL: its --host. */
     bool has_body;
 };
 

@@ -47,7 +47,6 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "front/guard.h"
-#include "front/http_listen.h"
 #include "front/routes.h"
 
 /* Bodies up to this size are not counted: connections bound them. */
@@ -72,6 +71,8 @@
 /* While draining, connections are kept open so long for the requests that their
  * clients have just sent; each is answered with Connection: close. */
 #define DRAIN_GRACE_NS (200 * 1000000ull)
+/* After a hand-over: until libmicrohttpd has closed the last one that stayed idle. */
+#define HANDED_OVER_GRACE_NS ((MOULT_IDLE_SECONDS_MAX + 2) * 1000000000ull)
 
 enum state { FRESH, READING, HELD, REFUSED, HANDLED, ANSWERED, GONE };
 
@@ -110,14 +111,12 @@ struct moult_http_request {
 struct moult_http {
     struct moult_server *server;
     struct MHD_Daemon *daemon;
-    int listen_fd;
-    uint16_t port;
     uv_poll_t poll;
     uv_timer_t timer, look;
     uv_prepare_t prepare;
     unsigned handles_open;
-    bool run_due, draining, closing;
-    uint64_t drain_grace_until_ns;
+    bool run_due, draining, hurried, closing;
+    uint64_t grace_until_ns;                      /* Until then idle connections count. */
     unsigned open_requests, kept_requests;
     size_t bodies_bytes;
     struct moult_http_request *requests;
@@ -164,7 +163,7 @@ static void held_remove_first(struct moult_http *http) {
 /* ----------------------------------------------------------------- bodies */
 
 static void set_deadline(struct moult_http_request *request, size_t bytes) {
-    uint64_t seconds = request->http->draining ? SLOW_SECONDS_DRAINING : SLOW_SECONDS;
+    uint64_t seconds = request->http->hurried ? SLOW_SECONDS_DRAINING : SLOW_SECONDS;
     seconds += bytes / SLOW_BYTES_PER_SECOND;
     request->deadline_ns = moult_clock_ns() + seconds * 1000000000u;
 }
@@ -455,6 +454,11 @@ static void check_heading(struct moult_http_request *request, const struct headi
                         MOULT_URL_BYTES_MAX);
     } else if (moult_guard_check(options, &heading->guard, request->route, &kind, &error) != 0) {
         moult_http_fail(request, kind, NULL, "%s", error.message);
+    } else if (request->route != NULL && request->route->changes &&
+               request->http->server->handing_over) {
+        moult_http_add_header(request, "Retry-After", "2");
+        moult_http_fail(request, MOULT_HTTP_UNAVAILABLE, NULL,
+                        "A newer program is about to take over: order it again in a moment.");
     } else if (request->route == NULL && allowed == NULL) {
         moult_http_fail(request, MOULT_HTTP_NOT_FOUND, NULL, "There is nothing at %s %.200s.",
                         request->method, request->path);
@@ -476,7 +480,8 @@ static enum MHD_Result begin(struct moult_http_request *request, const char *met
                              const char *url, const char *version) {
     request->method = method;
     request->path = url;
-    struct heading heading = {.guard = {.method = method}};
+    struct heading heading = {
+        .guard = {.method = method, .bound_to = request->http->server->listener.host}};
     MHD_get_connection_values(request->connection, MHD_HEADER_KIND, read_header, &heading);
     uint64_t length =
         heading.content_length != NULL ? strtoull(heading.content_length, NULL, 10) : 0;
@@ -789,7 +794,7 @@ static struct MHD_Daemon *start_daemon(struct moult_http *http) {
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
         http, MHD_OPTION_EXTERNAL_LOGGER, log_from_microhttpd, NULL, MHD_OPTION_LISTEN_SOCKET,
-        http->listen_fd, MHD_OPTION_CONNECTION_LIMIT, connections_max(),
+        http->server->listener.fd, MHD_OPTION_CONNECTION_LIMIT, connections_max(),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MOULT_HEADER_BYTES_MAX,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)MOULT_IDLE_SECONDS_MAX,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
@@ -813,16 +818,9 @@ struct moult_http *moult_http_open(struct moult_server *server, struct moult_err
     struct moult_http *http = moult_allocate(1, sizeof *http);
     http->server = server;
     http->held_end = &http->held_first;
-    http->listen_fd =
-        moult_listen(server->options->host, server->options->port, &http->port, error);
-    if (http->listen_fd < 0) {
-        free(http);
-        return NULL;
-    }
     http->daemon = start_daemon(http);
     if (http->daemon == NULL) {
         moult_fail_errno(error, "The HTTP server cannot be started");
-        close(http->listen_fd);
         free(http);
         return NULL;
     }
@@ -831,32 +829,44 @@ struct moult_http *moult_http_open(struct moult_server *server, struct moult_err
     return http;
 }
 
-uint16_t moult_http_port(const struct moult_http *http) {
-    return http->port;
-}
-
 unsigned moult_http_open_requests(const struct moult_http *http) {
-    if (http->open_requests == 0 && moult_clock_ns() < http->drain_grace_until_ns)
+    if (http->open_requests == 0 && moult_clock_ns() < http->grace_until_ns)
         return connections(http);
     return http->open_requests;
 }
 
-/* Connections that the kernel has accepted already would be reset with the
- * listening socket, so they are taken first. */
-void moult_http_drain(struct moult_http *http) {
+static void stop_accepting(struct moult_http *http) {
     if (http->draining)
         return;
-    struct pollfd listening = {.fd = http->listen_fd, .events = POLLIN};
-    for (int i = 0; i < DRAIN_ACCEPT_ROUNDS && poll(&listening, 1, 0) > 0; i++)
-        MHD_run(http->daemon);
     http->draining = true;
-    http->drain_grace_until_ns = moult_clock_ns() + DRAIN_GRACE_NS;
+    MHD_quiesce_daemon(http->daemon);
+    moult_listener_close(&http->server->listener);
+    http->run_due = true;
+}
+
+/* The kernel keeps a connection until its client has been told, or has been idle for so long
+ * that it must expect to be cut. */
+void moult_http_hand_over(struct moult_http *http) {
+    stop_accepting(http);
+    http->grace_until_ns = moult_clock_ns() + HANDED_OVER_GRACE_NS;
+}
+
+/* Connections that the kernel has accepted already would be reset with the listening socket, so
+ * they are taken first; where somebody keeps it open, they wait for who comes next. */
+void moult_http_drain(struct moult_http *http) {
+    const struct moult_listener *listener = &http->server->listener;
+    if (http->hurried)
+        return;
+    struct pollfd listening = {.fd = listener->fd, .events = POLLIN};
+    for (int i = 0; i < DRAIN_ACCEPT_ROUNDS && !http->draining && !listener->activated &&
+                    poll(&listening, 1, 0) > 0; i++)
+        MHD_run(http->daemon);
+    http->hurried = true;
+    http->grace_until_ns = moult_clock_ns() + DRAIN_GRACE_NS;
     for (struct moult_http_request *request = http->requests; request != NULL;
          request = request->next)
         shorten_deadline(request);
-    if (MHD_quiesce_daemon(http->daemon) != MHD_INVALID_SOCKET)
-        close(http->listen_fd);
-    http->run_due = true;
+    stop_accepting(http);
 }
 
 static void on_handle_closed(uv_handle_t *handle) {

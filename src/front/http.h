@@ -20,16 +20,17 @@ struct moult_http;
 struct moult_http_request;
 struct moult_route;
 
-/* Binds and begins to accept. The error names the address and, for a taken
- * port, the way out. */
+/* Begins to accept from the server's listener, which it closes when it needs no more. */
 struct moult_http *moult_http_open(struct moult_server *server, struct moult_error *error);
-/* The port in use, also where the options said 0. */
-uint16_t moult_http_port(const struct moult_http *http);
 /* Stops accepting; answers from now on carry Connection: close. Requests that
  * come over connections that are already open are still handled. */
 void moult_http_drain(struct moult_http *http);
+/* The same in no hurry, because another process accepts now: an idle client is not cut off, where
+ * its next request may be under way, but told by the answer to that. moult_http_drain() hurries. */
+void moult_http_hand_over(struct moult_http *http);
 /* Requests whose first line has come and whose answer has not left. Just after the
- * drain began also the connections, whose next requests may be under way. */
+ * drain began, and after a hand-over, also the connections, whose next requests may be under
+ * way. */
 unsigned moult_http_open_requests(const struct moult_http *http);
 /* Closes all connections; no handler and no `gone` is called any more, so jobs
  * must be over, and no request kept. Frees itself when the loop has run once more. */

@@ -2,11 +2,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int fail_to_bind(const char *host, uint16_t port, struct moult_error *error) {
@@ -31,10 +33,13 @@ static uint16_t port_of(int fd) {
         return 0;
     if (address.ss_family == AF_INET6)
         return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
-    return ntohs(((struct sockaddr_in *)&address)->sin_port);
+    if (address.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&address)->sin_port);
+    return 0;
 }
 
-int moult_listen(const char *host, uint16_t port, uint16_t *bound, struct moult_error *error) {
+int moult_listener_bind(struct moult_listener *listener, const char *host, uint16_t port,
+                        struct moult_error *error) {
     char service[8];
     snprintf(service, sizeof service, "%u", port);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
@@ -51,9 +56,60 @@ int moult_listen(const char *host, uint16_t port, uint16_t *bound, struct moult_
         if (fd >= 0)
             close(fd);
         fd = -1;
-    } else {
-        *bound = port_of(fd);
     }
     freeaddrinfo(address);
-    return fd;
+    *listener = (struct moult_listener){.fd = fd};
+    if (fd < 0)
+        return -1;
+    listener->port = port_of(fd);
+    snprintf(listener->host, sizeof listener->host, "%s", host);
+    return 0;
+}
+
+static int option_of(int fd, int option) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
+}
+
+static void name_host(struct moult_listener *listener) {
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+    if (getsockname(listener->fd, (struct sockaddr *)&address, &size) != 0)
+        return;
+    if (address.ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&address)->sin6_addr, listener->host,
+                  sizeof listener->host);
+    else if (address.ss_family == AF_INET)
+        inet_ntop(AF_INET, &((struct sockaddr_in *)&address)->sin_addr, listener->host,
+                  sizeof listener->host);
+    else if (address.ss_family == AF_UNIX)
+        snprintf(listener->host, sizeof listener->host, "%s",
+                 ((struct sockaddr_un *)&address)->sun_path);
+}
+
+int moult_listener_adopt(struct moult_listener *listener, int fd, struct moult_error *error) {
+    *listener = (struct moult_listener){.fd = fd};
+    if (option_of(fd, SO_TYPE) != SOCK_STREAM || option_of(fd, SO_ACCEPTCONN) != 1) {
+        moult_fail(error, MOULT_ERROR_INVALID,
+                   "Descriptor %d, which was handed over, is not a listening stream socket "
+                   "(ListenStream= with Accept=no).", fd);
+        moult_listener_close(listener);
+        return -1;
+    }
+    int flags = fcntl(fd, F_GETFL);
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+        moult_fail_errno(error, "The socket that was handed over cannot be used");
+        moult_listener_close(listener);
+        return -1;
+    }
+    listener->port = port_of(fd);
+    name_host(listener);
+    return 0;
+}
+
+void moult_listener_close(struct moult_listener *listener) {
+    if (listener->fd >= 0)
+        close(listener->fd);
+    listener->fd = -1;
 }

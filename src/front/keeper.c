@@ -46,6 +46,7 @@ struct moult_keeper {
     /* What the next one will serve. */
     bool again;
     struct waiters waiting;
+    bool held;                 /* Nothing is written: the folder is, or may become, another's. */
 };
 
 static int open_folders(struct moult_keeper *keeper, struct moult_error *error);
@@ -67,8 +68,8 @@ static bool try_lock(int fd) {
 static int lock(struct moult_keeper *keeper, struct moult_error *error);
 static int read_state(struct moult_keeper *keeper, struct moult_error *error);
 
-struct moult_keeper *moult_keeper_open(uv_loop_t *loop, const char *data_folder,
-                                       struct moult_error *error) {
+static struct moult_keeper *make_keeper(uv_loop_t *loop, const char *data_folder, bool as_guest,
+                                        struct moult_error *error) {
     struct moult_keeper *keeper = moult_allocate(1, sizeof *keeper);
     keeper->loop = loop;
     keeper->folder_fd = keeper->lock_fd = -1;
@@ -76,13 +77,25 @@ struct moult_keeper *moult_keeper_open(uv_loop_t *loop, const char *data_folder,
     keeper->models_folder = moult_format("%s/models", data_folder);
     keeper->work.data = keeper;
     moult_state_init(&keeper->state);
-    if (open_folders(keeper, error) == 0 && lock(keeper, error) == 0 &&
+    keeper->held = as_guest;
+    if (open_folders(keeper, error) == 0 && (as_guest || lock(keeper, error) == 0) &&
         read_state(keeper, error) == 0) {
-        moult_install_leftovers_remove(keeper->models_folder);
+        if (!as_guest)
+            moult_install_leftovers_remove(keeper->models_folder);
         return keeper;
     }
     moult_keeper_close(keeper);
     return NULL;
+}
+
+struct moult_keeper *moult_keeper_open(uv_loop_t *loop, const char *data_folder,
+                                       struct moult_error *error) {
+    return make_keeper(loop, data_folder, false, error);
+}
+
+struct moult_keeper *moult_keeper_visit(uv_loop_t *loop, const char *data_folder,
+                                        struct moult_error *error) {
+    return make_keeper(loop, data_folder, true, error);
 }
 
 static int open_folders(struct moult_keeper *keeper, struct moult_error *error) {
@@ -104,8 +117,8 @@ static int lock(struct moult_keeper *keeper, struct moult_error *error) {
     if (errno != EWOULDBLOCK)
         return moult_fail_errno(error, "The data folder %s cannot be locked", keeper->data_folder);
     return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
-                      "Another moult serves from the data folder %s: stop it, or give this one "
-                      "another folder with --data.",
+                      "Another moult serves from the data folder %s: stop it, give this one "
+                      "another folder with --data, or have it take over with --take-over.",
                       keeper->data_folder);
 }
 
@@ -151,6 +164,8 @@ static void write_on_pool(uv_work_t *work) {
 static void on_written(uv_work_t *work, int status);
 
 static void start_save(struct moult_keeper *keeper) {
+    if (keeper->held)
+        return;
     keeper->busy = true;
     keeper->again = false;
     keeper->bytes = moult_state_format(&keeper->state, &keeper->size);
@@ -193,6 +208,52 @@ void moult_keeper_save(struct moult_keeper *keeper, moult_keeper_listener listen
 
 bool moult_keeper_quiet(const struct moult_keeper *keeper) {
     return !keeper->busy;
+}
+
+/* Two owners, one after the other. */
+
+bool moult_keeper_hold(struct moult_keeper *keeper) {
+    if (keeper->busy)
+        return false;
+    keeper->held = true;
+    return true;
+}
+
+void moult_keeper_release(struct moult_keeper *keeper) {
+    keeper->held = false;
+    if (keeper->again && !keeper->busy)
+        start_save(keeper);
+}
+
+int moult_keeper_folder_fd(const struct moult_keeper *keeper) {
+    return keeper->folder_fd;
+}
+
+int moult_keeper_lock_fd(const struct moult_keeper *keeper) {
+    return keeper->lock_fd;
+}
+
+int moult_keeper_own(struct moult_keeper *keeper, int lock_fd, struct moult_error *error) {
+    if (keeper->lock_fd >= 0)
+        return 0;
+    keeper->lock_fd = lock_fd;
+    return lock_fd >= 0 ? 0 : lock(keeper, error);
+}
+
+/* Closed, and not unlocked: the new owner's descriptor is of the same opening, and the lock
+ * belongs to that. */
+void moult_keeper_give_away(struct moult_keeper *keeper) {
+    struct waiters waiting = keeper->waiting;
+    struct moult_error error;
+    MOULT_REQUIRE(keeper->held && !keeper->busy);
+    moult_fail(&error, MOULT_ERROR_UNAVAILABLE, "Another process serves from the data folder now.");
+    keeper->waiting = (struct waiters){0};
+    keeper->again = false;
+    close(keeper->lock_fd);
+    keeper->lock_fd = -1;
+    for (unsigned i = 0; i < waiting.count; i++)
+        waiting.all[i].listener(waiting.all[i].context, waiting.all[i].tag, &error);
+    free(waiting.all);
 }
 
 void moult_keeper_close(struct moult_keeper *keeper) {

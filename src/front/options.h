@@ -22,6 +22,8 @@ struct moult_serve_options {
     const char *host;
     uint16_t port;
     const char *data;                /* The data folder. */
+    bool take_over;                  /* From the moult that serves from it, if one does. */
+    char **command;                  /* How this process was started: a name, arguments, NULL. */
     uint32_t threads;                /* 0: what the machine gives. */
     uint32_t keep_warm_s;
     uint32_t update_every_s;         /* 0: nothing is taken by itself. */

@@ -9,7 +9,8 @@ struct moult_route {
     const char *path;           /* A prefix where it ends in "/" and is longer than that. */
     enum moult_dialect dialect;
     bool open;                  /* Asks for no key: what load balancers probe. */
-    bool changes;               /* Changes something: a body must be application/json. */
+    bool changes;               /* Changes something: a body must be application/json,
+                                   and nobody may be about to take over. */
     void (*handle)(struct moult_http_request *request);
 };
 

@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "front/hook.h"
+#include "front/http_listen.h"
 #include "front/metrics.h"
 #include "front/options.h"
 #include "front/poll.h"
@@ -20,13 +21,16 @@ struct moult_server {
     struct moult_shelf *shelf;
     struct moult_updates *updates;
     struct moult_poll *poll;         /* NULL without --update-every. */
+    struct moult_listener listener;  /* Where connections come from. */
     bool stopping;                   /* SIGTERM came: what was admitted is answered, no more. */
     struct moult_hooks *hooks;       /* NULL: nobody is told. */
+    bool handing_over;               /* A newer program loads: nothing may change the state. */
     uint64_t started_at;             /* Seconds since the epoch. */
     struct moult_metrics metrics;
 };
 
-/* Serves until SIGTERM or SIGINT. Returns the exit code. */
+/* Serves until SIGTERM or SIGINT, or until a newer program has taken over. Returns the exit
+ * code. */
 int moult_serve(const struct moult_serve_options *options);
 
 #endif

@@ -143,8 +143,13 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
 /* Brings a slot up: its current generation from the state, or else its source's. */
 int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
                         struct moult_error *error);
-/* Cancels what runs and takes no more; true once nothing is under way. */
-bool moult_updates_stop(struct moult_updates *updates);
+/* Cancels what runs and takes no more; true once nothing is under way. `why`, a constant, is
+ * the reason of both. */
+bool moult_updates_stop(struct moult_updates *updates, const char *why);
+void moult_updates_resume(struct moult_updates *updates);
+/* Stopped from the start, until it is resumed: the state is another process's still. A model
+ * that cannot be restored meanwhile is told to `failed`. */
+void moult_updates_be_guest(struct moult_updates *updates, const char *why);
 void moult_updates_close_handles(struct moult_updates *updates);
 void moult_updates_free(struct moult_updates *updates);
 

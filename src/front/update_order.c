@@ -136,7 +136,7 @@ static int check_order(struct moult_updates *updates, const struct moult_update_
     bool waits = running != NULL && running->phase == MOULT_PHASE_READY &&
                  updates->next[at] == NULL;
     if (updates->stopping)
-        return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "The server is shutting down.");
+        return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "%s", updates->why_stopping);
     if (order->rollback && record->previous.generation == 0)
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                           "%s has no previous model to go back to.", order->slot->name);

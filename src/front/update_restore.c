@@ -139,6 +139,12 @@ static void take_over(struct moult_updates *updates, struct moult_slot *slot, co
                       const char *reason, moult_update_listener listener) {
     unsigned at = moult_updates_index(slot);
     struct moult_update *running = updates->running[at];
+    if (updates->guest) {
+        struct moult_update_result result = {
+            .slot = slot, .status = MOULT_UPDATE_REFUSED, .reason = reason};
+        updates->failed_event(updates->context, &result);
+        return;
+    }
     if (updates->stopping || updates->take_over[at] != NULL)
         return;
     if (running != NULL && running->source == NULL) {

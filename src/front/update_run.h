@@ -74,7 +74,8 @@ struct moult_updates {
     moult_update_listener failed_event;
     void *context;
     uint64_t last_id;
-    bool stopping;
+    bool stopping, guest;
+    const char *why_stopping;            /* A sentence. */
     unsigned fetches, verifications;     /* Under way, wanted or not. */
     struct moult_sweep *sweep;           /* Clears revisions away; NULL: not just now. */
     bool sweep_wanted;

@@ -182,20 +182,30 @@ int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
     return 0;
 }
 
-bool moult_updates_stop(struct moult_updates *updates) {
+bool moult_updates_stop(struct moult_updates *updates, const char *why) {
     updates->stopping = true;
+    updates->why_stopping = why;
     for (unsigned i = 0; i < updates->slots->count; i++) {
         if (updates->take_over[i] != NULL) {
-            moult_update_end(updates->take_over[i], MOULT_UPDATE_CANCELLED,
-                             "The server is shutting down.");
+            moult_update_end(updates->take_over[i], MOULT_UPDATE_CANCELLED, why);
             updates->take_over[i] = NULL;
         }
         if (updates->next[i] != NULL)
-            moult_update_cancel(updates->next[i], "The server is shutting down.");
+            moult_update_cancel(updates->next[i], why);
         if (updates->running[i] != NULL)
-            moult_update_cancel(updates->running[i], "The server is shutting down.");
+            moult_update_cancel(updates->running[i], why);
     }
     return !moult_updates_busy(updates) && updates->sweep == NULL;
+}
+
+void moult_updates_resume(struct moult_updates *updates) {
+    updates->stopping = updates->guest = false;
+    moult_updates_kick(updates);
+}
+
+void moult_updates_be_guest(struct moult_updates *updates, const char *why) {
+    updates->stopping = updates->guest = true;
+    updates->why_stopping = why;
 }
 
 void moult_updates_close_handles(struct moult_updates *updates) {

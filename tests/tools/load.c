@@ -49,6 +49,7 @@ struct connection {
     char *in;
     size_t out_sent, in_size, in_capacity;
     bool told_to_close;          /* The last answer said Connection: close. */
+    uint64_t answers;
 };
 
 struct sample {
@@ -63,7 +64,7 @@ static struct {
     const char *samples_file;
     unsigned connections, texts_max, statuses[STATUSES_MAX], status_count;
     double seconds, rate, timeout_s, backoff_s;
-    uint64_t requests, seed;
+    uint64_t requests, seed, renew;   /* renew: a new connection after so many; 0: never. */
     bool until_refused, patient;
     bool dialects[DIALECTS];
 } options = {.connections = 16, .texts_max = 4, .timeout_s = 30, .backoff_s = 0.01, .seed = 1,
@@ -513,6 +514,8 @@ static void finish(struct connection *connection, const struct answer_head *head
     if (head->closes) {
         counts.closed++;
         hang_up(connection);
+    } else if (options.renew > 0 && ++connection->answers % options.renew == 0) {
+        hang_up(connection);
     }
     rest(connection, head->status == 200 ? 0 : options.backoff_s);
 }
@@ -643,7 +646,7 @@ static void read_options(int argc, char **argv) {
         {"connections", 1, 0, 'c'}, {"texts-max", 1, 0, 'x'}, {"seconds", 1, 0, 's'},
         {"requests", 1, 0, 'n'}, {"rate", 1, 0, 'r'}, {"dialects", 1, 0, 'd'},
         {"model", 1, 0, 'm'}, {"key", 1, 0, 'k'}, {"allow", 1, 0, 'a'}, {"timeout", 1, 0, 'o'},
-        {"backoff", 1, 0, 'b'},
+        {"backoff", 1, 0, 'b'}, {"renew", 1, 0, 'w'},
         {"until-refused", 0, 0, 'u'}, {"patient", 0, 0, 'i'}, {"samples", 1, 0, 'l'},
         {"seed", 1, 0, 'z'}, {0, 0, 0, 0}};
 
@@ -674,6 +677,7 @@ static void read_options(int argc, char **argv) {
             break;
         case 'o': options.timeout_s = strtod(optarg, NULL); break;
         case 'b': options.backoff_s = strtod(optarg, NULL); break;
+        case 'w': options.renew = strtoull(optarg, NULL, 10); break;
         case 'u': options.until_refused = true; break;
         case 'i': options.patient = true; break;
         case 'l': options.samples_file = optarg; break;

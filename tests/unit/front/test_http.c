@@ -74,9 +74,10 @@ static int set_up(void **state) {
     uv_loop_init(&host.loop);
     uv_async_init(&host.loop, &host.async, on_async);
     struct moult_error error;
+    assert_int_equal(moult_listener_bind(&host.server.listener, "127.0.0.1", 0, &error), 0);
+    host.port = host.server.listener.port;
     host.http = moult_http_open(&host.server, &error);
     assert_non_null(host.http);
-    host.port = moult_http_port(host.http);
     return pthread_create(&host.thread, NULL, run_loop, NULL);
 }
 
