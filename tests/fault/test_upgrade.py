@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import socket
+import time
 
 import pytest
 
@@ -167,7 +168,13 @@ def test_a_newer_state(line, tiny):
     server = line(tiny["a"], options=[ALLOW, tiny.place])
     path = server.data / "state.json"
     state = json.loads(path.read_text())
-    path.write_text(json.dumps(dict(state, version=state["version"] + 1)))
+    newer = json.dumps(dict(state, version=state["version"] + 1))
+
+    def stays():
+        path.write_text(newer)
+        time.sleep(0.2)
+        return path.read_text() == newer
+    until("the old one to have written its last", stays)
     code, said = server.try_to_follow()
     assert code == 1 and "newer" in said, said
     server.updated(tiny["b"])
