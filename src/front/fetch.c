@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "front/fetch_line.h"
@@ -111,7 +112,7 @@ static void end(struct moult_fetch *fetch) {
 }
 
 static void kill_with(struct moult_fetch *fetch, const char *reason) {
-    if (fetch->exited)
+    if (fetch->exited || fetch->killed)
         return;
     if (!fetch->has_result)
         moult_fail(&fetch->result.error, MOULT_ERROR_UNAVAILABLE, "%s", reason);
@@ -119,7 +120,8 @@ static void kill_with(struct moult_fetch *fetch, const char *reason) {
     fetch->result.revision[0] = '\0';
     fetch->result.looked = false;
     fetch->killed = true;
-    uv_process_kill(&fetch->child, SIGKILL);
+    if (moult_fault_seconds("UNKILLABLE", 0) == 0)
+        uv_process_kill(&fetch->child, SIGKILL);
     uv_timer_start(&fetch->patience, on_patience, DYING_MS_MAX, 0);
 }
 
@@ -199,7 +201,8 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *room) {
         end_if_complete(fetch);
         return;
     }
-    uv_timer_start(&fetch->patience, on_patience, STANDSTILL_MS_MAX, 0);
+    if (!fetch->killed)
+        uv_timer_start(&fetch->patience, on_patience, STANDSTILL_MS_MAX, 0);
     size_t filled = fetch->line_size + (size_t)size;
     size_t start = 0;
     for (size_t i = fetch->line_size; i < filled; i++) {

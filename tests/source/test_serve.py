@@ -88,6 +88,25 @@ def test_cancelled_while_the_source_is_silent(hub, puller, serve, tiny):
     assert server.fingerprint() == tiny.fingerprints["b"]
 
 
+def test_a_download_that_no_signal_reaches(hub, puller, serve, tiny, patient):
+    """As one that hangs in the kernel: neither a cancellation nor the end of the server waits."""
+    hub.publish(NAME, tiny["a"])
+    environment = {**puller.environment, "MOULT_FAULTS_STALL_S": "1000",
+                   "MOULT_FAULTS_UNKILLABLE_S": "1"}
+    server = serve(NAME, environment=environment, binary=patient)
+    hub.publish(NAME, tiny["b"])
+    hub.misbehave("model.safetensors", hangs_after(5000))
+    update = server.update(wait=False).json["id"]
+    until("the download", lambda: len(hub.asked("model.safetensors")) == 2)
+    assert server.call("DELETE", f"/update_model/{update}").status == 200
+    assert server.updated() > 1
+    hub.publish(NAME, tiny["c"])
+    hub.misbehave("model.safetensors", hangs_after(5000))
+    server.update(wait=False)
+    until("the download", lambda: len(hub.asked("model.safetensors")) >= 3)
+    assert server.stop() == 0 and not hub.over.is_set()
+
+
 def test_a_model_server_and_two_slots(model_server, puller, hub, serve, tiny):
     url = publish(model_server, tiny["a"])
     hub.publish(NAME, tiny["b"])
