@@ -62,6 +62,8 @@
                                                       a place and memory. */
 #define MOULT_WATCHDOG_SECONDS 30
 #define MOULT_STRAGGLER_SECONDS 30
+#define MOULT_UNHEALTHY_SECONDS 60                 /* Without a worker that should be there: others
+                                                      may be better placed to answer. */
 #define MOULT_THREADS_MAX 256
 
 /* Reports of what an update changes. */

@@ -34,5 +34,7 @@ void moult_openai_models(struct moult_http_request *request);
 void moult_openai_model(struct moult_http_request *request);
 void moult_info_show(struct moult_http_request *request);
 void moult_info_health(struct moult_http_request *request);
+void moult_info_ready(struct moult_http_request *request);
+void moult_info_live(struct moult_http_request *request);
 
 #endif

@@ -31,6 +31,24 @@ void moult_info_health(struct moult_http_request *request) {
     answer(request, healthy ? 200 : 503, &body);
 }
 
+/* The same in the words of the Open Inference Protocol. */
+void moult_info_ready(struct moult_http_request *request) {
+    const struct moult_server *server = moult_http_server(request);
+    struct moult_buffer body;
+    moult_buffer_init(&body, MOULT_KIB);
+    bool ready = moult_slots_healthy(server->slots) && !server->stopping;
+    moult_buffer_format(&body, "{\"ready\":%s}", ready ? "true" : "false");
+    answer(request, ready ? 200 : 503, &body);
+}
+
+/* The loop runs: a server that drains, or has no model yet, must not be killed for it. */
+void moult_info_live(struct moult_http_request *request) {
+    struct moult_buffer body;
+    moult_buffer_init(&body, MOULT_KIB);
+    moult_buffer_text(&body, "{\"live\":true}");
+    answer(request, 200, &body);
+}
+
 /* --------------------------------------------------------------------- /info */
 
 static void add_limits(struct moult_buffer *body, const struct moult_server *server,

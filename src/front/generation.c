@@ -202,6 +202,7 @@ static void become_ready(struct moult_generation *generation) {
     generation->promised_bytes = 0;
     generation->worker_bytes = generation->report.memory_peak_bytes;
     generation->ready_ns = moult_clock_ns();
+    generation->lost_ns = 0;
     if (generation->ready_at == 0)
         generation->ready_at = (uint64_t)time(NULL);
     generation->was_ready = true;
@@ -437,6 +438,8 @@ static void pump_slot(struct moult_slot *slot) {
 
 static void restart(struct moult_generation *generation, bool was_ready, const char *reason) {
     struct moult_slots *slots = generation->slot->slots;
+    if (generation->lost_ns == 0)
+        generation->lost_ns = moult_clock_ns();
     moult_log_warning("Generation %llu of %s lost its worker: %s It is restarted.",
                       (unsigned long long)generation->number, generation->slot->name, reason);
     generation->slot->restarts++;

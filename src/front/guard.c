@@ -1,5 +1,6 @@
 #include "front/guard.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -10,6 +11,15 @@ bool moult_guard_is_loopback(const char *host) {
            strcmp(host, "::1") == 0;
 }
 
+/* A port, or nothing, behind the name. */
+static bool is_port(const char *text) {
+    if (text[0] == '\0')
+        return true;
+    size_t digits = strspn(text + 1, "0123456789");
+    return text[0] == ':' && digits <= 5 && text[1 + digits] == '\0' &&
+           strtoul(text + 1, NULL, 10) <= UINT16_MAX;
+}
+
 /* The bytes of a Host header without its port. */
 static size_t host_name_size(const char *host) {
     if (host[0] == '[') {
@@ -17,6 +27,16 @@ static size_t host_name_size(const char *host) {
         return end != NULL ? (size_t)(end - host) + 1 : strlen(host);
     }
     return strcspn(host, ":");
+}
+
+/* What no name of a host has in it could make two programs read two names. */
+static bool host_is_well_formed(const char *host) {
+    size_t size = host_name_size(host);
+    if (host[0] == '\0')
+        return true;   /* A request of no host in particular. */
+    if (host[0] == '[' && host[size - 1] != ']')
+        return false;
+    return size > 0 && strcspn(host, " \t/\\@?#,") >= size && is_port(host + size);
 }
 
 static bool is_name(const char *name, const char *host, size_t size) {
@@ -80,6 +100,11 @@ static bool is_json(const char *content_type) {
 int moult_guard_check(const struct moult_serve_options *options,
                       const struct moult_guard_request *request, const struct moult_route *route,
                       enum moult_http_error *kind, struct moult_error *error) {
+    *kind = MOULT_HTTP_MALFORMED;
+    if (request->host != NULL && !host_is_well_formed(request->host))
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "The Host \"%.80s\" is not a name with, or without, a port.",
+                          request->host);
     *kind = MOULT_HTTP_FORBIDDEN;
     bool keyless = options->api_key == NULL;
     const char *bound_to = request->bound_to != NULL ? request->bound_to : options->host;

@@ -24,7 +24,8 @@
  * a suspended connection does not see its client go, so look_around() does;
  * suspended connections must be resumed before the daemon stops. What it finds
  * wrong with a head by itself (a Content-Length that is no number, a head that is
- * too long) it answers in HTML and closes; nothing can be done about that. */
+ * too long) it answers in HTML and closes, and of a wrong Content-Length it sends the head of
+ * that answer twice; no callback comes before that, so nothing can be done about it. */
 #include "front/http.h"
 
 #include <errno.h>

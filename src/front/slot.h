@@ -77,6 +77,7 @@ struct moult_generation {
     uint64_t promised_bytes;          /* Of memory, until it is ready; 0: no limit. */
     bool ready;
     uint64_t ready_ns;
+    uint64_t lost_ns;                 /* Since when it is being restarted in vain; 0: it is not. */
 
     /* Jobs. */
     struct moult_queue queue;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -287,9 +288,18 @@ void moult_slots_free(struct moult_slots *slots) {
 
 /* What others read. */
 
+/* A worker that died is back before long, and requests wait for it; one that does not come back
+ * is an illness, however often it is still tried. */
+static bool is_well(const struct moult_generation *current) {
+    uint64_t patience_ns =
+        moult_fault_seconds("UNHEALTHY", MOULT_UNHEALTHY_SECONDS) * 1000000000ull;
+    return current != NULL &&
+           (current->lost_ns == 0 || moult_clock_ns() - current->lost_ns < patience_ns);
+}
+
 bool moult_slots_healthy(const struct moult_slots *slots) {
     for (unsigned s = 0; s < slots->count; s++)
-        if (moult_slot_current(&slots->slots[s]) == NULL)
+        if (!is_well(moult_slot_current(&slots->slots[s])))
             return false;
     return slots->count > 0;
 }

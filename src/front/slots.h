@@ -39,8 +39,8 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job,
 /* The client has gone: `done` will not be called, the job is closed when it can be. */
 void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job);
 
-/* Every slot has a current generation that is ready, or can be restarted. Never
- * false because a candidate loads or failed. */
+/* Every slot has a current generation that is ready, or sleeps, or lost its worker less than
+ * MOULT_UNHEALTHY_SECONDS ago. Never false because a candidate loads or failed. */
 bool moult_slots_healthy(const struct moult_slots *slots);
 
 unsigned moult_slots_count(const struct moult_slots *slots);

@@ -75,6 +75,12 @@ def test_foreign_hosts(tiny, host):
         assert tiny.call(method, path, body, {"Host": host}).status == 403
 
 
+@pytest.mark.parametrize("host", ["localhost:80a", "localhost:65536", "localhost:80:80", ":80",
+                                  "user@localhost", "[::1"])
+def test_malformed_hosts(tiny, host):
+    assert tiny.get("/info", headers={"Host": host}).status == 400
+
+
 def test_allowed_host(serve, tiny_model):
     server = serve(tiny_model, options=["--allowed-host", "models.internal"])
     assert server.get("/info", headers={"Host": "models.internal:8080"}).status == 200

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fixtures import DEADLY, SOAK, sleepy
+from fixtures import DEADLY, FAULTS, SOAK, sleepy
 from loading import assert_clean
 from serving import alive, freeze, until
 from watching import Watch
@@ -329,3 +329,19 @@ def test_no_worker_outlives_the_server(serve, tiny):
     workers = server.workers()
     assert server.stop() == 0
     assert not any(alive(pid) for pid in workers)
+
+
+def test_a_worker_that_does_not_come_back_is_an_illness(serve, faults, tiny):
+    """For a while requests wait for it; after that others may be better placed to answer."""
+    server = serve(tiny["a"], binary=FAULTS,
+                   environment=dict(faults.environment, MOULT_FAULTS_UNHEALTHY_S="3"))
+    faults.set("start", "crash")
+    os.kill(server.worker(), signal.SIGKILL)
+    until("the first restart", lambda: faults.reached("start"))
+    until("the illness to be told", lambda: server.get("/health").status == 503)
+    assert server.get("/v2/health/ready").json == {"ready": False}
+    assert server.get("/v2/health/live").json == {"live": True}
+    faults.set()
+    until("it to be well again", lambda: server.get("/health").status == 200)
+    assert server.get("/v2/health/ready").json == {"ready": True}
+    assert server.embed("london").status == 200

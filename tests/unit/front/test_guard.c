@@ -48,12 +48,18 @@ static void test_host(void **state) {
     static const char *const good[] = {"localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:80",
                                        "[::1]", "models.internal", "Models.Internal:8080"};
     static const char *const bad[] = {"evil.example", "localhost.evil.example", "127.0.0.1.evil",
-                                      "[::2]", "[::1", "", ":8080", "evil@localhost",
-                                      "xlocalhost"};
+                                      "[::2]", "", "xlocalhost"};
+    static const char *const malformed[] = {"[::1", ":8080", "evil@localhost", "localhost:99999",
+                                            "localhost:80a", "localhost:-1", "localhost:80:80",
+                                            "localhost/evil", "a b", "localhost:999999999999",
+                                            "[::1]x", "localhost: 80", "localhost, evil"};
     for (unsigned i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_int_equal(check(&options, REQUEST(.host = good[i]), &embed), PASSES);
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(check(&options, REQUEST(.host = bad[i]), &embed), MOULT_HTTP_FORBIDDEN);
+    for (unsigned i = 0; i < sizeof malformed / sizeof malformed[0]; i++)
+        assert_int_equal(check(&options, REQUEST(.host = malformed[i]), &embed),
+                         MOULT_HTTP_MALFORMED);
     /* Who has a key, or whom the network reaches anyway, need not mind names. */
     options.api_key = "secret";
     assert_int_equal(check(&options, REQUEST(.host = "evil", .authorization = "Bearer secret"),
@@ -61,6 +67,14 @@ static void test_host(void **state) {
     options.api_key = NULL;
     options.host = "0.0.0.0";
     assert_int_equal(check(&options, REQUEST(.host = "gpu7.cluster"), &embed), PASSES);
+    assert_int_equal(check(&options, REQUEST(.host = "gpu7.cluster:8o"), &embed),
+                     MOULT_HTTP_MALFORMED);
+    /* What counts is where it listens, also where a service manager has chosen that. */
+    assert_int_equal(check(&options, REQUEST(.host = "evil", .bound_to = "127.0.0.1"), &embed),
+                     MOULT_HTTP_FORBIDDEN);
+    options.host = "127.0.0.1";
+    assert_int_equal(check(&options, REQUEST(.host = "gpu7", .bound_to = "10.0.0.7"), &embed),
+                     PASSES);
 }
 
 static void test_origin(void **state) {
