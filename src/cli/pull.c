@@ -89,8 +89,9 @@ static int pull_for_front(const char *data, const char *source) {
     int result = moult_install(source, data, &progress, &installed, &error);
     if (result == 0) {
         moult_buffer_format(&line,
-                            "{\"revision\": \"%s\", \"bytes\": %" PRIu64 ", \"was_there\": %s, ",
-                            installed.revision, installed.bytes,
+                            "{\"revision\": \"%s\", \"bytes\": %" PRIu64 ", \"fetched\": %" PRIu64
+                            ", \"was_there\": %s, ",
+                            installed.revision, installed.bytes, installed.fetched,
                             installed.was_there ? "true" : "false");
         add_text(&line, "validator", installed.validator);
     } else {

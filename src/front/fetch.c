@@ -177,7 +177,7 @@ static void take_line(struct moult_fetch *fetch, const char *bytes, size_t size)
     memcpy(result->revision, line.installed.revision, sizeof result->revision);
     memcpy(result->validator, line.installed.validator, sizeof result->validator);
     result->bytes = line.installed.bytes;
-    result->was_there = line.installed.was_there;
+    result->fetched = line.installed.fetched;
     result->error = line.error;
     result->looked = line.kind == MOULT_FETCH_LINE_LOOKED;
     fetch->look = line.look;   /* With what it holds. */

@@ -16,7 +16,7 @@ struct moult_fetch;
 struct moult_fetch_result {
     char revision[MOULT_SHA256_HEX];   /* "" where it failed, and of a look. */
     uint64_t bytes;                    /* Of all its files, … */
-    bool was_there;                    /* … none of which had to be fetched. */
+    uint64_t fetched;                  /* … and those that were copied or came over the wire. */
     char validator[MOULT_VALIDATOR_BYTES];   /* Of the source that the revision was taken from. */
     const struct moult_look *look;     /* Of a look, after a failure too; NULL: nothing was said. */
     bool looked;                       /* The look has a result. */

@@ -40,11 +40,13 @@ static void take_failure(struct moult_fetch_line *line, const json_t *object,
 static void take_installed(struct moult_fetch_line *line, const json_t *object,
                            const char *revision) {
     json_int_t bytes = json_integer_value(json_object_get(object, "bytes"));
+    json_int_t fetched = json_integer_value(json_object_get(object, "fetched"));
     if (strlen(revision) != MOULT_SHA256_HEX - 1 ||
-        strspn(revision, "0123456789abcdef") != MOULT_SHA256_HEX - 1 || bytes < 0)
+        strspn(revision, "0123456789abcdef") != MOULT_SHA256_HEX - 1 || bytes < 0 || fetched < 0)
         return;
     memcpy(line->installed.revision, revision, MOULT_SHA256_HEX);
     line->installed.bytes = (uint64_t)bytes;
+    line->installed.fetched = (uint64_t)fetched;
     line->installed.was_there = json_is_true(json_object_get(object, "was_there"));
     take_validator(object, line->installed.validator);
     line->kind = MOULT_FETCH_LINE_INSTALLED;

@@ -1,7 +1,8 @@
 /* What `moult pull` tells its front: one JSON object a line on its standard output.
  *
  *     {"done": bytes, "all": bytes}
- *     {"revision": 64 hex digits, "bytes": N, "was_there": false, "validator": "…"}   or
+ *     {"revision": 64 hex digits, "bytes": N, "fetched": N, "was_there": false,
+ *      "validator": "…"}                                                              or
  *     {"error": sentence, "code": number of enum moult_error_code, …}                 is the last
  *
  * And where it was only to look, as source.h has it:

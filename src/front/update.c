@@ -193,7 +193,7 @@ static void on_fetch_ended(void *context, uint64_t id, const struct moult_fetch_
     update->bytes = result->bytes;
     if (strcmp(update->source, update->slot->source) == 0)
         memcpy(update->validator, result->validator, sizeof update->validator);
-    update->figures.fetched_bytes = result->was_there ? 0 : result->bytes;
+    update->figures.fetched_bytes = result->fetched;
     update->fetched = true;
     moult_update_judge_fetched(update);
 }

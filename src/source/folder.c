@@ -94,6 +94,7 @@ static int install(struct install *install, struct moult_installed *installed) {
     if (result != 0)
         return -1;
     moult_source_list_sign(&install->list, installed->validator);
+    installed->fetched = install->list.bytes;
     return moult_incoming_finish(&install->incoming, &install->list, install->folder, installed,
                                  install->error);
 }

@@ -25,6 +25,7 @@ struct install {
     int partial_fd;                  /* The folder of what is half there. */
     struct moult_source_list list;
     char *chunk;
+    uint64_t fetched;
 };
 
 /* A file that is being fetched: locked, so that two processes never write into one. */
@@ -145,6 +146,7 @@ static int install(struct install *install, struct moult_installed *installed,
         install->progress->bytes_before += file->size;
         moult_remote_advance(install->progress, 0);
     }
+    installed->fetched = install->fetched;
     return moult_incoming_finish(&install->incoming, list, remote->source, installed, error);
 }
 
@@ -276,6 +278,8 @@ static enum found copy_from(struct install *install, const char *path,
     close(from);
     if (to >= 0)
         close(to);
+    if (copied)
+        install->fetched += file->size;
     return copied ? keep_if_right(install, file, sha256) : FOUND_ERROR;
 }
 
@@ -368,7 +372,11 @@ static int download(struct install *install, const struct moult_listed_file *fil
     if (moult_incoming_make_parents(&install->incoming, file->path, error) != 0 ||
         open_partial(install, file, &partial, error) != 0)
         return -1;
+    struct stat status;
+    bool is_begun = fstat(partial.fd, &status) == 0 && (uint64_t)status.st_size <= file->size;
     int result = fetch(install, file, partial.fd, sha256, error);
+    if (result == 0)
+        install->fetched += file->size - (is_begun ? (uint64_t)status.st_size : 0);
     if (result == 0)
         result = moult_incoming_seal(&install->incoming, partial.fd, error);
     if (result == 0 && renameat(install->partial_fd, partial.name, install->incoming.fd,

@@ -34,6 +34,7 @@ struct moult_installed {
     char revision[MOULT_SHA256_HEX];
     bool was_there;             /* Nothing was copied: equal revision. */
     uint64_t bytes;
+    uint64_t fetched;           /* Bytes that were copied or came over the wire for it. */
     char validator[MOULT_VALIDATOR_BYTES];   /* Of the source, when this was taken. */
 };
 

@@ -24,12 +24,13 @@ static void progress_and_what_was_installed(void **state) {
     assert_true(line.progress > 0.24 && line.progress < 0.26);
     parse(&line, "{\"done\": 9, \"all\": 4}");
     assert_true(line.progress <= 1);
-    parse(&line, "{\"revision\": \"" REVISION "\", \"bytes\": 7, \"was_there\": true, "
-                 "\"validator\": \"commit 1\"}");
+    parse(&line, "{\"revision\": \"" REVISION "\", \"bytes\": 7, \"fetched\": 5, "
+                 "\"was_there\": true, \"validator\": \"commit 1\"}");
     assert_int_equal(line.kind, MOULT_FETCH_LINE_INSTALLED);
     assert_string_equal(line.installed.revision, REVISION);
     assert_string_equal(line.installed.validator, "commit 1");
     assert_int_equal(line.installed.bytes, 7);
+    assert_int_equal(line.installed.fetched, 5);
     assert_true(line.installed.was_there);
 }
 
