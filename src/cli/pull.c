@@ -79,14 +79,16 @@ static void add_error(struct moult_buffer *line, const struct moult_error *error
     add_text(line, "error", error->message);
 }
 
-static int pull_for_front(const char *data, const char *source) {
+static int pull_for_front(const char *data, const char *source, bool no_links) {
     uint64_t printed_ns = moult_clock_ns();
     struct moult_install_progress progress = {print_advance, &printed_ns};
     struct moult_installed installed;
     struct moult_error error;
     struct moult_buffer line;
     moult_buffer_init(&line, MOULT_PULL_LINE_BYTES_MAX);
-    int result = moult_install(source, data, &progress, &installed, &error);
+    bool real = no_links && moult_source_kind_of(source) == MOULT_SOURCE_FOLDER;
+    int result = real ? moult_install_from_real_folder(source, data, &progress, &installed, &error)
+                      : moult_install(source, data, &progress, &installed, &error);
     if (result == 0) {
         moult_buffer_format(&line,
                             "{\"revision\": \"%s\", \"bytes\": %" PRIu64 ", \"fetched\": %" PRIu64
@@ -211,7 +213,7 @@ int moult_cli_pull(int argc, char **argv) {
     const char *data = NULL;
     const char *unless = NULL;
     const char *hub_cache = NULL;
-    bool dry_run = false;
+    bool dry_run = false, no_links = false;
     uint32_t parent = 0;
     struct moult_error error;
     unsigned operand_count;
@@ -222,6 +224,7 @@ int moult_cli_pull(int argc, char **argv) {
         {"--dry-run", NULL, NULL, "only ask the source what it has", MOULT_OPTION_FLAG, &dry_run, 0,
          0},
         {"--parent", "PID", NULL, NULL, MOULT_OPTION_NUMBER, &parent, 0, 0},
+        {"--no-links", NULL, NULL, NULL, MOULT_OPTION_FLAG, &no_links, 0, 0},
         {"--unless", "VALIDATOR", NULL, NULL, MOULT_OPTION_TEXT, &unless, 0, 0},
     };
     const struct moult_command_line line = {
@@ -250,5 +253,5 @@ int moult_cli_pull(int argc, char **argv) {
     settle(parent);
     if (unless != NULL)
         return look_for_front(argv[1], unless);
-    return pull_for_front(data, argv[1]);
+    return pull_for_front(data, argv[1], no_links);
 }

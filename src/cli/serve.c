@@ -18,6 +18,7 @@
 #include "front/hook.h"
 #include "front/server.h"
 #include "front/state.h"
+#include "source/source.h"
 
 struct arguments {
     struct moult_serve_options serve;
@@ -98,8 +99,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          MOULT_OPTION_TEXT, &arguments->api_key_file, 0, 0},
         {"--allowed-host", "NAME", NULL, "one more Host that browsers may use; repeatable",
          MOULT_OPTION_LIST, &arguments->allowed_hosts, 0, 0},
-        {"--allow-model-from", "FOLDER", NULL,
-         "clients may have models below it loaded; repeatable", MOULT_OPTION_LIST,
+        {"--allow-model-from", "PLACE", NULL,
+         "clients may have models from it loaded: a folder, org/ or\norg/name of a hub, or the URL "
+         "of a model server; repeatable", MOULT_OPTION_LIST,
          &arguments->allowed_sources, 0, 0},
         {"--cors-origin", "ORIGIN", NULL, "a web page that may ask; repeatable", MOULT_OPTION_LIST,
          &arguments->cors_origins, 0, 0},
@@ -173,15 +175,34 @@ static int add_model(struct moult_serve_options *serve, const char *operand,
     return 0;
 }
 
+/* As front/allowed.h has them: malloc'ed, or NULL. A folder that exists is meant before a hub's. */
+static char *allowed_source(const char *item, struct moult_error *error) {
+    char *real = realpath(item, NULL);
+    bool hub = item[0] != '.' && moult_source_kind_of(item) == MOULT_SOURCE_HUB &&
+               strchr(item, '/') != NULL;
+    if (real != NULL)
+        return real;
+    if (!hub && moult_source_kind_of(item) != MOULT_SOURCE_WEB) {
+        moult_fail_errno(error, "--allow-model-from %s", item);
+        return NULL;
+    }
+    /* Of "org/" any name will do. */
+    char *example = moult_format("%s%s", item, hub && item[strlen(item) - 1] == '/' ? "name" : "");
+    int wrong = moult_source_check(example, error);
+    free(example);
+    if (wrong != 0)
+        moult_fail_within(error, "--allow-model-from");
+    return wrong == 0 ? moult_copy_string(item) : NULL;
+}
+
 static int allow_sources(struct arguments *arguments, struct moult_error *error) {
     struct moult_serve_options *serve = &arguments->serve;
     arguments->real_sources =
         moult_allocate(arguments->allowed_sources.count, sizeof *arguments->real_sources);
     for (unsigned i = 0; i < arguments->allowed_sources.count; i++) {
-        char *real = realpath(arguments->allowed_sources.items[i], NULL);
+        char *real = allowed_source(arguments->allowed_sources.items[i], error);
         if (real == NULL)
-            return moult_fail_errno(error, "--allow-model-from %s",
-                                    arguments->allowed_sources.items[i]);
+            return -1;
         arguments->real_sources[serve->allowed_source_count++] = real;
     }
     serve->allowed_sources = (const char **)arguments->real_sources;

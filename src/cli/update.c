@@ -10,13 +10,13 @@
 
 struct arguments {
     struct moult_client client;
-    const char *slot, *cutover;
+    const char *slot, *cutover, *revision;
     bool wait, no_wait, force, json;
 };
 
 static enum moult_parsed parse(struct arguments *arguments, int argc, char **argv,
                                unsigned *operand_count) {
-    struct moult_option options[MOULT_CLIENT_OPTIONS + 6] = {
+    struct moult_option options[MOULT_CLIENT_OPTIONS + 7] = {
         [MOULT_CLIENT_OPTIONS] =
             {"--slot", "NAME", NULL, "which of the served models (default the first)",
              MOULT_OPTION_TEXT, &arguments->slot, 0, 0},
@@ -28,6 +28,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          "auto: it serves as soon as it can; manual: when moult\ncutover says so (default: as the "
          "server was started)",
          MOULT_OPTION_TEXT, &arguments->cutover, 0, 0},
+        {"--revision", "REVISION", NULL,
+         "of a model on a hub: a branch, a tag or a commit", MOULT_OPTION_TEXT,
+         &arguments->revision, 0, 0},
         {"--force", NULL, NULL, "load it even where it is the one that serves", MOULT_OPTION_FLAG,
          &arguments->force, 0, 0},
         {"--json", NULL, NULL, "print the server's answer as it is", MOULT_OPTION_FLAG,
@@ -38,9 +41,9 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
         .usage = "moult update [OPTION …] [MODEL]",
         .purpose = "Lets a running server take a newer model over, without a failed request.\n"
                    "Without MODEL the served model's own source (folder, hub or model server) is\n"
-                   "read anew; MODEL is a folder that the server was allowed to take with\n"
-                   "--allow-model-from. Exits with 1 when the model is refused; then the one that\n"
-                   "serves goes on.",
+                   "read anew; MODEL is a folder, org/name[@revision] or URL that the server was\n"
+                   "allowed to take with --allow-model-from. Exits with 1 when the model is\n"
+                   "refused; then the one that serves goes on.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .operands_max = 1,
@@ -54,9 +57,9 @@ int moult_cli_update(int argc, char **argv) {
     enum moult_parsed parsed = parse(&arguments, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
-    json_t *body = json_pack("{s:b, s:b, s:s*, s:s*}", "wait", !arguments.no_wait, "force",
+    json_t *body = json_pack("{s:b, s:b, s:s*, s:s*, s:s*}", "wait", !arguments.no_wait, "force",
                              arguments.force, "slot", arguments.slot, "cutover",
-                             arguments.cutover);
+                             arguments.cutover, "revision", arguments.revision);
     if (operand_count == 1) {
         /* The server may have been started elsewhere. */
         struct moult_error error;

@@ -7,9 +7,11 @@
 #include "base/buffer.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "front/allowed.h"
 #include "front/api.h"
 #include "front/http_error.h"
 #include "front/json.h"
+#include "source/source.h"
 
 static void answer_json(struct moult_http_request *request, unsigned status, json_t *json) {
     size_t size;
@@ -122,6 +124,7 @@ struct wish {
     bool cut_over;               /* This update is to serve, and nothing else is ordered. */
     uint64_t cut_over_id;
     bool wait;
+    char *place;                 /* What order.model is then; malloc'ed, or NULL. */
 };
 
 static int read_slot(const struct moult_slots *slots, const json_t *body, struct wish *wish,
@@ -171,10 +174,30 @@ static int check_fields(const json_t *body, const char *const *known, struct mou
     return 0;
 }
 
+/* "revision" makes org/name@revision of a model on a hub. */
+static int read_revision(const json_t *body, struct wish *wish, struct moult_error *error) {
+    const char *revision = NULL;
+    const char *model = wish->order.model != NULL ? wish->order.model
+                                                  : moult_slot_source(wish->order.slot);
+    if (moult_json_string(body, "revision", &revision, error) < 0)
+        return -1;
+    if (revision == NULL)
+        return 0;
+    if (moult_source_kind_of(model) != MOULT_SOURCE_HUB)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "Only a model on a hub has a \"revision\"; \"%.200s\" is none.", model);
+    if (wish->order.model != NULL && strchr(model, '@') != NULL)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "\"model\" names a revision already: leave \"revision\" out.");
+    wish->place = moult_format("%.*s@%s", (int)strcspn(model, "@"), model, revision);
+    wish->order.model = wish->place;
+    return moult_source_check(wish->place, error);
+}
+
 static int read_wish(const struct moult_slots *slots, const json_t *body, struct wish *wish,
                      struct moult_error *error) {
     static const char *const of_update[] = {"model",   "slot",    "wait", "force",
-                                            "if_busy", "cutover", NULL};
+                                            "if_busy", "cutover", "revision", NULL};
     static const char *const of_rollback[] = {"slot", "wait", "force", "if_busy", NULL};
     const char *if_busy = "join";
     if (check_fields(body, wish->order.rollback ? of_rollback : of_update, error) != 0 ||
@@ -191,7 +214,7 @@ static int read_wish(const struct moult_slots *slots, const json_t *body, struct
     if (!wish->order.reject_if_busy && strcmp(if_busy, "join") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID,
                           "\"if_busy\" must be \"join\" or \"reject\".");
-    return 0;
+    return read_revision(body, wish, error);
 }
 
 static void fail_start(struct moult_http_request *request, const struct moult_error *error) {
@@ -231,11 +254,53 @@ static void start_and_wait(struct moult_http_request *request, const struct wish
 
 static void start(struct moult_http_request *request, const struct wish *wish) {
     struct moult_error error;
+    if (wish->wait) {
+        start_and_wait(request, wish);
+        return;
+    }
     struct moult_update_result result = {.slot = wish->order.slot, .status = MOULT_UPDATE_RUNNING};
     if (begin(moult_http_server(request)->updates, wish, NULL, NULL, &result.id, &error) != 0)
         fail_start(request, &error);
     else
         answer_result(request, &result);
+}
+
+/* An order whose place is looked at on the disk first. */
+struct look {
+    struct moult_http_request *request;
+    struct wish wish;
+};
+
+static void on_looked(void *context, char *place, const struct moult_error *error) {
+    struct look *look = context;
+    moult_http_keep(look->request, false);
+    look->wish.order.model = place;
+    if (place == NULL)
+        fail_start(look->request, error);
+    else
+        start(look->request, &look->wish);
+    free(place);
+    free(look);
+}
+
+static void check_place(struct moult_http_request *request, const struct wish *wish) {
+    const struct moult_server *server = moult_http_server(request);
+    const char *model = wish->order.model;
+    const char *source = moult_slot_source(wish->order.slot);
+    struct moult_error error;
+    enum moult_allowed allowed =
+        model == NULL ? MOULT_ALLOWED
+                      : moult_allowed_judge(server->options, source, model, &error);
+    if (allowed == MOULT_ALLOWED) {
+        start(request, wish);
+    } else if (allowed == MOULT_ALLOWED_NOT) {
+        fail_start(request, &error);
+    } else {
+        struct look *look = moult_allocate(1, sizeof *look);
+        *look = (struct look){request, *wish};
+        moult_http_keep(request, true);
+        moult_allowed_look(server->loop, server->options, source, model, on_looked, look);
+    }
 }
 
 /* The body as an object; or NULL after having answered that it is none. */
@@ -267,10 +332,9 @@ static void start_from_body(struct moult_http_request *request, bool rollback) {
                         error.code == MOULT_ERROR_MISSING ? MOULT_HTTP_NOT_FOUND
                                                           : MOULT_HTTP_INVALID,
                         NULL, "%s", error.message);
-    else if (wish.wait)
-        start_and_wait(request, &wish);
     else
-        start(request, &wish);
+        check_place(request, &wish);
+    free(wish.place);
     json_decref(body);
 }
 
@@ -303,8 +367,6 @@ void moult_own_update_cut_over(struct moult_http_request *request) {
     if (check_fields(body, known, &error) != 0 ||
         moult_json_boolean(body, "wait", &wish.wait, &error) < 0)
         moult_http_fail(request, MOULT_HTTP_INVALID, NULL, "%s", error.message);
-    else if (wish.wait)
-        start_and_wait(request, &wish);
     else
         start(request, &wish);
     json_decref(body);

@@ -65,12 +65,14 @@ static int spawn(struct moult_fetch *fetch, uv_loop_t *loop, char **arguments) {
     return uv_spawn(loop, &fetch->child, &options);
 }
 
-/* `option` says what for; it is freed. */
-static struct moult_fetch *start(uv_loop_t *loop, char *option, const char *source,
+/* `option` says what for, and is freed; `no_links` is source/source.h's. */
+static struct moult_fetch *start(uv_loop_t *loop, char *option, bool no_links, const char *source,
                                  const struct moult_fetch_events *events, void *context,
                                  uint64_t tag, struct moult_error *error) {
     char parent[32];
-    char *arguments[] = {"moult", "pull", parent, option, "--", (char *)source, NULL};
+    char *arguments[] = {"moult", "pull", parent, option, "--no-links", "--", (char *)source, NULL};
+    if (!no_links)
+        memmove(&arguments[4], &arguments[5], 3 * sizeof arguments[0]);
     struct moult_fetch *fetch = moult_allocate(1, sizeof *fetch);
     fetch->events = events;
     fetch->context = context;
@@ -94,15 +96,17 @@ static struct moult_fetch *start(uv_loop_t *loop, char *option, const char *sour
 }
 
 struct moult_fetch *moult_fetch_start(uv_loop_t *loop, const char *data_folder, const char *source,
-                                      const struct moult_fetch_events *events, void *context,
-                                      uint64_t tag, struct moult_error *error) {
-    return start(loop, moult_format("--data=%s", data_folder), source, events, context, tag, error);
+                                      bool no_links, const struct moult_fetch_events *events,
+                                      void *context, uint64_t tag, struct moult_error *error) {
+    return start(loop, moult_format("--data=%s", data_folder), no_links, source, events, context,
+                 tag, error);
 }
 
 struct moult_fetch *moult_fetch_look(uv_loop_t *loop, const char *source, const char *unless,
                                      const struct moult_fetch_events *events, void *context,
                                      uint64_t tag, struct moult_error *error) {
-    return start(loop, moult_format("--unless=%s", unless), source, events, context, tag, error);
+    return start(loop, moult_format("--unless=%s", unless), false, source, events, context, tag,
+                 error);
 }
 
 static void end(struct moult_fetch *fetch) {

@@ -30,10 +30,11 @@ struct moult_fetch_events {
     void (*ended)(void *context, uint64_t tag, const struct moult_fetch_result *result);
 };
 
-/* NULL: the child cannot be started, and no event will come. */
+/* NULL: the child cannot be started, and no event will come. `no_links`: no link may lead to the
+ * folder, for its real path is what was allowed. */
 struct moult_fetch *moult_fetch_start(uv_loop_t *loop, const char *data_folder, const char *source,
-                                      const struct moult_fetch_events *events, void *context,
-                                      uint64_t tag, struct moult_error *error);
+                                      bool no_links, const struct moult_fetch_events *events,
+                                      void *context, uint64_t tag, struct moult_error *error);
 /* moult_look() in a child; of the events, only `ended` comes. */
 struct moult_fetch *moult_fetch_look(uv_loop_t *loop, const char *source, const char *unless,
                                      const struct moult_fetch_events *events, void *context,

@@ -4,7 +4,8 @@
  *     {"id": 12, "generation": 7, "result": "live", "reason": "", "asked_by": "person",
  *      "rollback": false, "at": seconds since the epoch, "seconds": 2.31,
  *      "revision": 64 hex digits, "phases": {"fetching": 0.42, "loading": 1.63, …},
- *      "fetched_bytes": 90868376,      "memory": {"candidate_bytes": 118000000, "both_bytes": 239000000},
+ *      "fetched_bytes": 90868376,
+ *      "memory": {"candidate_bytes": 118000000, "both_bytes": 239000000},
  *      "latency": {"p99_before_ms": 3.1, "p99_during_ms": 4.0}}
  *
  * Only the first three, `reason` and `at` are always there: what was not measured is left out, and

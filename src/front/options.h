@@ -39,7 +39,7 @@ struct moult_serve_options {
     const char *api_key;             /* From --api-key-file; NULL: none. */
     const char **allowed_hosts;      /* [allowed_host_count] */
     unsigned allowed_host_count;
-    const char **allowed_sources;    /* --allow-model-from, real paths; [allowed_source_count] */
+    const char **allowed_sources;    /* --allow-model-from: allowed.h; [allowed_source_count] */
     unsigned allowed_source_count;
     const char **cors_origins;
     unsigned cors_origin_count;

@@ -204,7 +204,7 @@ static void fetch(struct moult_update *update) {
     struct moult_error error;
     update->fetch =
         moult_fetch_start(updates->loop, moult_keeper_data_folder(updates->keeper), update->source,
-                          &events, updates, update->id, &error);
+                          update->named, &events, updates, update->id, &error);
     if (update->fetch == NULL)
         moult_update_end(update, MOULT_UPDATE_REFUSED, error.message);
     else

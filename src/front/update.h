@@ -56,7 +56,8 @@ enum moult_cutover {
 
 struct moult_update_order {
     struct moult_slot *slot;
-    const char *model;        /* A place to take it from, or NULL: the slot's source, read anew. */
+    const char *model;        /* A place to take it from, which is allowed (allowed.h), or NULL:
+                                 the slot's source, read anew. */
     bool rollback;            /* The previous model again; `model` is NULL then. */
     bool force;               /* Even a revision that serves already, or was refused before. */
     bool reject_if_busy;
@@ -75,11 +76,10 @@ struct moult_update_result {
 typedef void (*moult_update_listener)(void *context, const struct moult_update_result *result);
 
 /* Starts an update, joins the running one of the same target, or supersedes one
- * of another. Fails at once with MOULT_ERROR_INVALID (a place that is not allowed:
- * 403), MOULT_ERROR_UNAVAILABLE (busy and reject_if_busy; or no previous model for
- * a rollback: 409). `listener`, if not NULL, is called once, from the loop, when the update has
- * ended or waits for a person (MOULT_UPDATE_READY); after MOULT_UPDATE_LIVE every later request
- * is answered by the new one.
+ * of another. Fails at once with MOULT_ERROR_UNAVAILABLE (busy and reject_if_busy; or no previous
+ * model for a rollback: 409). `listener`, if not NULL, is called once, from the loop, when the
+ * update has ended or waits for a person (MOULT_UPDATE_READY); after MOULT_UPDATE_LIVE every later
+ * request is answered by the new one.
  *
  * A polled one supersedes nothing and joins nothing: it fails with MOULT_ERROR_UNAVAILABLE
  * where another of the slot runs, unless that waits for a person; then it looks whether there

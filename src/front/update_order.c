@@ -162,6 +162,7 @@ static struct moult_update *make_from(struct moult_updates *updates,
         updates, order->slot, source,
         order->polled ? MOULT_ASKED_BY_POLL : MOULT_ASKED_BY_PERSON);
     update->force = order->force;
+    update->named = order->model != NULL && strcmp(order->model, order->slot->source) != 0;
     update->polled = order->polled;
     update->cutover = order->cutover;
     return update;
@@ -174,13 +175,8 @@ int moult_updates_start(struct moult_updates *updates, const struct moult_update
     if (check_order(updates, order, error) != 0)
         return -1;
     char *source = NULL;
-    if (!order->rollback) {
-        source = order->model == NULL
-                     ? moult_copy_string(order->slot->source)
-                     : moult_update_place(updates, order->slot, order->model, error);
-        if (source == NULL)
-            return -1;
-    }
+    if (!order->rollback)
+        source = moult_copy_string(order->model != NULL ? order->model : order->slot->source);
     struct moult_update *update = order->polled ? NULL : find_joinable(updates, at, source);
     if (update != NULL) {
         free(source);

@@ -1,11 +1,10 @@
 /* What update.c and the other update*.c know of an update, and nobody else does.
  *
  * update.c is the state machine. Around it stand the orders that begin updates, join and supersede
- * them (update_order.c), their ends and who hears of them (update_end.c), the places that callers
- * may name (update_place.c), what each took (update_measure.c), what is done without an order, for
- * a model that cannot be restored or keeps dying (update_restore.c), what is shown of it all
- * (update_json.c), the clearing away of revisions (update_sweep.c), and what runs them
- * (updates.c). */
+ * them (update_order.c), their ends and who hears of them (update_end.c), what each took
+ * (update_measure.c), what is done without an order, for a model that cannot be restored or keeps
+ * dying (update_restore.c), what is shown of it all (update_json.c), the clearing away of
+ * revisions (update_sweep.c), and what runs them (updates.c). */
 #ifndef MOULT_FRONT_UPDATE_RUN_H
 #define MOULT_FRONT_UPDATE_RUN_H
 
@@ -46,6 +45,7 @@ struct moult_update {
     bool measured;                       /* The latency that it adds is being measured. */
     char *source;                        /* NULL: a rollback. */
     bool force, polled;
+    bool named;                          /* A caller did, and it is not the slot's own. */
     enum moult_cutover cutover;
     char note[MOULT_UPDATE_NOTE_BYTES];  /* The reason of a LIVE one: "", or why it rolls back. */
     struct moult_fetch *fetch;           /* While it fetches. */
@@ -146,11 +146,6 @@ void moult_update_measure_phase(struct moult_update *update, enum moult_update_p
 void moult_update_measure_memory(struct moult_update *update);
 /* `was_nothing`: a poll without news, of which nothing is kept. */
 void moult_update_measure_end(struct moult_update *update, bool was_nothing);
-
-/* update_place.c */
-/* A malloc'ed path, or NULL: the place is not allowed. */
-char *moult_update_place(struct moult_updates *updates, struct moult_slot *slot, const char *model,
-                         struct moult_error *error);
 
 /* update_restore.c */
 /* Reads an update's revision again, on the pool; moult_update_verified() hears of it. */

@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,9 +48,10 @@ static int fail_changed(const struct install *install, const char *path) {
                       install->folder, path);
 }
 
-int moult_install_from_folder(const char *folder, const char *data_folder,
-                              const struct moult_install_progress *progress,
-                              struct moult_installed *installed, struct moult_error *error) {
+/* The descriptor, taken over; -1: errno says why there is none. */
+static int install_opened(int folder_fd, const char *folder, const char *data_folder,
+                          const struct moult_install_progress *progress,
+                          struct moult_installed *installed, struct moult_error *error) {
     struct install *state = moult_allocate(1, sizeof *state);
     struct moult_error unwanted;
     int result = -1;
@@ -56,8 +59,8 @@ int moult_install_from_folder(const char *folder, const char *data_folder,
     state->folder = folder;
     state->progress = progress;
     state->error = error != NULL ? error : &unwanted;   /* Its code is looked at. */
-    state->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (state->folder_fd < 0) {
+    state->folder_fd = folder_fd;
+    if (folder_fd < 0) {
         moult_fail_errno(state->error, "The folder %s cannot be opened", folder);
     } else {
         state->chunk = moult_allocate(CHUNK_BYTES, 1);
@@ -70,6 +73,25 @@ int moult_install_from_folder(const char *folder, const char *data_folder,
     free(state->chunk);
     free(state);
     return result;
+}
+
+int moult_install_from_folder(const char *folder, const char *data_folder,
+                              const struct moult_install_progress *progress,
+                              struct moult_installed *installed, struct moult_error *error) {
+    return install_opened(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), folder, data_folder,
+                          progress, installed, error);
+}
+
+int moult_install_from_real_folder(const char *folder, const char *data_folder,
+                                   const struct moult_install_progress *progress,
+                                   struct moult_installed *installed, struct moult_error *error) {
+    const struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+                                 .resolve = RESOLVE_NO_SYMLINKS};
+    int folder_fd = (int)syscall(SYS_openat2, AT_FDCWD, folder, &how, sizeof how);
+    /* Kernels before 5.6 have no openat2. */
+    if (folder_fd < 0 && errno == ENOSYS)
+        folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    return install_opened(folder_fd, folder, data_folder, progress, installed, error);
 }
 
 static int attempt(struct install *install) {

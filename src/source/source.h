@@ -62,6 +62,11 @@ int moult_install_from_folder(const char *folder, const char *data_folder,
                               const struct moult_install_progress *progress,
                               struct moult_installed *installed, struct moult_error *error);
 
+/* The same, where the path is to be what it seems: no link may lead to the folder. */
+int moult_install_from_real_folder(const char *folder, const char *data_folder,
+                                   const struct moult_install_progress *progress,
+                                   struct moult_installed *installed, struct moult_error *error);
+
 /* Installs org/name[@revision] from HF_ENDPOINT, with HF_TOKEN. The branch is resolved to a
  * commit once, and everything is asked for by that; where it is gone meanwhile, it is
  * resolved anew. Files that HF_HOME's cache has are not downloaded. */

@@ -29,7 +29,8 @@ struct moult_http_request {
     void *gone_context;
 };
 
-static struct moult_serve_options options = {.body_bytes_max = 1 << 20};
+static struct moult_serve_options options = {
+    .body_bytes_max = 1 << 20, .allowed_sources = fake_allowed, .allowed_source_count = 2};
 static struct moult_server server = {.options = &options};
 
 /* What front/http.c gives, without sockets. */

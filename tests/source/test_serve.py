@@ -3,7 +3,7 @@
 import pytest
 
 from fixtures import moult
-from hub import answers, close_after, hangs_after
+from hub import ModelServer, answers, close_after, hangs_after
 from loading import assert_clean
 from serving import HealthPoll, free_port, until
 from test_web import publish
@@ -126,7 +126,7 @@ def test_callers_name_no_places(hub, puller, serve, tiny):
     hub.publish("org/evil", tiny["b"])
     server = serve(NAME, environment=puller.environment)
     hub.forget()
-    for place in ("org/evil", f"{NAME}@main", hub.url + "/tiny", "http://127.0.0.1:9/x"):
+    for place in ("org/evil", f"{NAME}@refs/pr/1", hub.url + "/tiny", "http://127.0.0.1:9/x"):
         answer = server.update(place)
         assert answer.status == 403, answer
     assert hub.requests == []
@@ -162,3 +162,32 @@ def test_without_a_model_and_without_a_hub(puller, tmp_path):
 def test_names_that_are_none(puller, tmp_path, model):
     done = moult("serve", model, "--data", tmp_path / "data", env=puller.environment)
     assert done.returncode == 2 and b"is not the " in done.stderr, done
+
+
+def test_revisions_of_the_own_model_and_places_of_a_hub(hub, puller, serve, tiny, tmp_path):
+    tagged = hub.publish(NAME, tiny["b"], branch="v1")
+    hub.publish(NAME, tiny["a"])
+    hub.publish("team/tiny", tiny["c"])
+    hub.publish("team-2/tiny", tiny["c"])
+    with ModelServer(tmp_path / "web") as web:
+        url = publish(web, tiny["b"])
+        server = serve(NAME, environment=puller.environment,
+                       options=["--allow-model-from", "team/", "--allow-model-from", url])
+        assert server.updated(revision="v1") == 2
+        assert server.fingerprint() == tiny.fingerprints["b"]
+        assert server.slot()["source"] == NAME
+        assert server.update(revision=tagged).json["status"] == "unchanged"
+        assert server.updated("team/tiny", revision="main") == 3
+        assert server.fingerprint() == tiny.fingerprints["c"]
+        assert server.updated(url) > 3
+        assert server.fingerprint() == tiny.fingerprints["b"]
+        for model, revision, status in (
+                (None, "refs/pr/1", 403), ("team-2/tiny", None, 403), ("team-2/tiny", "main", 403),
+                ("team/tiny@main", "main", 400), (None, "../x", 400), (None, "", 400),
+                (str(tmp_path), "main", 400), (url, "main", 400), (f"{url}/../other", None, 403),
+                (url.replace("127.0.0.1", "localhost"), None, 403)):
+            more = {} if revision is None else {"revision": revision}
+            answer = server.update(model, **more)
+            assert answer.status == status, (model, revision, answer)
+    done = moult("update", f"--url=http://127.0.0.1:{server.port}", "--revision", "main")
+    assert done.returncode == 0 and server.fingerprint() == tiny.fingerprints["a"], done

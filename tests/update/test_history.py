@@ -1,4 +1,4 @@
-"""What an update took, and who asked for it: in the history, in state.json, in the log, in status."""
+"""What an update took, and who asked: in the history, in state.json, in the log, in status."""
 
 import json
 import re

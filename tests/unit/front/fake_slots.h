@@ -28,6 +28,8 @@ static struct {
     struct moult_update_order last_order;
 } fake;
 
+/* --allow-model-from */
+static const char *fake_allowed[] = {"slow/", "/nowhere"};
 static char fake_cell_bytes[FAKE_LONG_CELL];
 static int fake_slot, fake_generation;
 static const struct moult_worker_report fake_report = {
@@ -313,8 +315,6 @@ int moult_updates_start(struct moult_updates *updates, const struct moult_update
     (void)updates;
     fake.last_order = *order;
     fake.last_order.model = NULL;
-    if (order->model != NULL && strcmp(order->model, "forbidden") == 0)
-        return moult_fail(error, MOULT_ERROR_INVALID, "That place is not allowed.");
     if (order->reject_if_busy)
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "Another update is running.");
     *id = 9;
@@ -325,7 +325,7 @@ int moult_updates_start(struct moult_updates *updates, const struct moult_update
     struct moult_update_result result = {.id = 9, .slot = order->slot,
                                          .status = MOULT_UPDATE_LIVE, .generation = 5,
                                          .reason = ""};
-    if (order->model == NULL || strcmp(order->model, "slow") != 0)
+    if (order->model == NULL || strcmp(order->model, "slow/model") != 0)
         listener(context, &result);
     return 0;
 }

@@ -66,7 +66,9 @@ static int set_up(void **state) {
     (void)state;
     memset(&fake, 0, sizeof fake);
     memset(&host.server, 0, sizeof host.server);
-    host.options = (struct moult_serve_options){.host = "127.0.0.1", .body_bytes_max = BODY_MAX};
+    host.options = (struct moult_serve_options){
+        .host = "127.0.0.1", .body_bytes_max = BODY_MAX, .allowed_sources = fake_allowed,
+        .allowed_source_count = 2};
     host.server.loop = &host.loop;
     host.server.options = &host.options;
     pthread_mutex_init(&host.lock, NULL);
@@ -395,7 +397,7 @@ static void test_gone_client(void **state) {
     wait_until(count_requests, 0);
     fd = dial();
     say(fd, "POST /update_model HTTP/1.1\r\n" HOST "Content-Type: application/json\r\n"
-            "Content-Length: 28\r\n\r\n{\"model\":\"slow\",\"wait\":true}");
+            "Content-Length: 34\r\n\r\n{\"model\":\"slow/model\",\"wait\":true}");
     wait_until(count_requests, 1);
     close(fd);
     wait_until(count_forgotten, 1);
@@ -499,6 +501,15 @@ static void test_updates(void **state) {
     say(fd, "POST /update_model HTTP/1.1\r\n" JSON_HEADERS
             "Content-Length: 21\r\n\r\n{\"model\":\"forbidden\"}");
     assert_int_equal(hear(fd), 403);
+    say(fd, "POST /update_model HTTP/1.1\r\n" JSON_HEADERS
+            "Content-Length: 22\r\n\r\n{\"model\":\"/elsewhere\"}");
+    assert_int_equal(hear(fd), 403);
+    say(fd, "POST /update_model HTTP/1.1\r\n" JSON_HEADERS
+            "Content-Length: 22\r\n\r\n{\"model\":\"/nowhere/a\"}");
+    assert_int_equal(hear(fd), 202);
+    say(fd, "POST /update_model HTTP/1.1\r\n" JSON_HEADERS
+            "Content-Length: 18\r\n\r\n{\"revision\":\"v1\"} ");
+    assert_int_equal(hear(fd), 400);   /* Its source is a folder. */
     say(fd, "POST /update_model HTTP/1.1\r\n" JSON_HEADERS
             "Content-Length: 20\r\n\r\n{\"if_busy\":\"reject\"}");
     assert_int_equal(hear(fd), 409);

@@ -112,6 +112,26 @@ static void refuse(struct places *places, enum moult_error_code code, const char
     assert_int_equal(count_entries(places->models), before);
 }
 
+static void a_real_folder_is_reached_by_no_link(void **state) {
+    struct places *places = *state;
+    struct moult_installed installed;
+    struct moult_error error;
+    char *link = moult_format("%s-link", places->model);
+    char *below = moult_format("%s/1_Pooling/..", link);
+    assert_int_equal(symlink(places->model, link), 0);
+    install(places, &installed);
+    assert_int_equal(moult_install_from_real_folder(places->model, places->data, NULL, &installed,
+                                                    &error), 0);
+    assert_int_equal(
+        moult_install_from_real_folder(link, places->data, NULL, &installed, &error), -1);
+    assert_non_null(strstr(error.message, link));
+    assert_int_equal(
+        moult_install_from_real_folder(below, places->data, NULL, &installed, &error), -1);
+    assert_int_equal(unlink(link), 0);
+    free(link);
+    free(below);
+}
+
 static void installs_what_a_model_needs(void **state) {
     struct places *places = *state;
     struct moult_installed installed, again;
@@ -330,6 +350,7 @@ static void leftovers_are_removed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_real_folder_is_reached_by_no_link, set_up, tear_down),
         cmocka_unit_test_setup_teardown(installs_what_a_model_needs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(other_content_is_another_revision, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_revision_is_the_digest_of_sorted_lines, set_up,
