@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "cli/places.h"
+#include "cli/report.h"
 
 #define ANSWER_BYTES_MAX (16 * MOULT_MIB)
 #define CONNECT_SECONDS_MAX 10L
@@ -148,6 +149,7 @@ static int print_outcome(const json_t *answer) {
         fprintf(stderr, "%s: %s. %s\n", slot, outcome, reason);
         return MOULT_EXIT_FAILED;
     }
+    moult_report_print_summary(json_object_get(answer, "report"), "");
     return MOULT_EXIT_OK;
 }
 

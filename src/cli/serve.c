@@ -105,6 +105,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          &arguments->allowed_sources, 0, 0},
         {"--cors-origin", "ORIGIN", NULL, "a web page that may ask; repeatable", MOULT_OPTION_LIST,
          &arguments->cors_origins, 0, 0},
+        {"--report", "N", "200",
+         "what an update changes is found out with the last N distinct\ntexts that were asked, "
+         "which are kept in memory alone; 0: not", MOULT_OPTION_NUMBER, &serve->report_texts, 0,
+         MOULT_ASKED_TEXTS_MAX},
         {"--hook-url", "URL", NULL, "who is told by POST how updates go; repeatable",
          MOULT_OPTION_LIST, &arguments->hook_urls, 0, 0},
         {"--hook-secret-file", "FILE", NULL,

@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/report.h"
 
 #define EVENTS_SHOWN 10
 
@@ -90,6 +91,7 @@ static void print_poll(const json_t *poll) {
         printf("    %s\n", text_in(poll, "error"));
 }
 
+/* The report of the last update alone; with its id, others have theirs. */
 static void print_slot(const json_t *slot) {
     const json_t *poll = json_object_get(slot, "poll");
     const json_t *update = json_object_get(slot, "update");
@@ -108,18 +110,39 @@ static void print_slot(const json_t *slot) {
     size_t count = json_array_size(history);
     for (size_t i = count > EVENTS_SHOWN ? count - EVENTS_SHOWN : 0; i < count; i++)
         print_event(json_array_get(history, i));
+    if (count > 0)
+        moult_report_print_summary(
+            json_object_get(json_array_get(history, count - 1), "report"), "        ");
 }
 
-static int print_status(const struct moult_client *client, bool as_json) {
+/* One that runs or has ended. */
+static void print_one(const json_t *update) {
+    const json_t *report = json_object_get(update, "report");
+    const char *phase = text_in(update, "phase");
+    printf("update %lld of %s is %s", number_in(update, "id"), text_in(update, "slot"),
+           phase[0] != '\0' ? phase : text_in(update, "status"));
+    if (number_in(update, "generation") != 0)
+        printf(", generation %lld", number_in(update, "generation"));
+    const char *reason = text_in(update, "reason");
+    printf("%s%s\n", reason[0] != '\0' ? ": " : "", reason);
+    if (report != NULL)
+        moult_report_print(report);
+}
+
+/* `id` as it was given, or NULL: of all slots. */
+static int print_status(const struct moult_client *client, const char *id, bool as_json) {
     struct moult_error error;
     long status = 0;
-    json_t *answer = moult_client_ask(client, "/update_model", NULL, &status, &error);
+    char path[64];
+    snprintf(path, sizeof path, "/update_model%s%s", id != NULL ? "/" : "", id != NULL ? id : "");
+    json_t *answer = moult_client_ask(client, path, NULL, &status, &error);
     if (answer == NULL) {
         fprintf(stderr, "moult: %s\n", error.message);
         return MOULT_EXIT_FAILED;
     }
     const json_t *slots = json_object_get(answer, "slots");
-    int exit_code = json_is_array(slots) ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
+    bool is_one = id != NULL && json_is_string(json_object_get(answer, "status"));
+    int exit_code = is_one || json_is_array(slots) ? MOULT_EXIT_OK : MOULT_EXIT_FAILED;
     if (as_json) {
         json_dumpf(answer, stdout, JSON_COMPACT);
         putchar('\n');
@@ -128,6 +151,8 @@ static int print_status(const struct moult_client *client, bool as_json) {
         fprintf(stderr, "moult: %s\n",
                 message[0] != '\0' ? message : "The server does not say what it serves.");
     }
+    if (is_one && !as_json)
+        print_one(answer);
     for (size_t i = 0; !as_json && i < json_array_size(slots); i++)
         print_slot(json_array_get(slots, i));
     json_decref(answer);
@@ -144,14 +169,20 @@ int moult_cli_status(int argc, char **argv) {
     };
     moult_client_options(&client, options);
     const struct moult_command_line line = {
-        .usage = "moult status [OPTION …]",
-        .purpose = "Shows what a running server serves, and what became of its last updates.",
+        .usage = "moult status [OPTION …] [ID]",
+        .purpose = "Shows what a running server serves, and what became of its last updates; with\n"
+                   "ID, one update, and all that is known of what it changes.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
-        .operands_max = 0,
+        .operands_max = 1,
     };
     enum moult_parsed parsed = moult_options_parse(&line, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
-    return print_status(&client, json);
+    if (operand_count > 0 && (argv[1][0] == '\0' || strlen(argv[1]) > 20 ||
+                              strspn(argv[1], "0123456789") != strlen(argv[1]))) {
+        fprintf(stderr, "moult status: ID is the number of an update, not \"%.40s\".\n", argv[1]);
+        return MOULT_EXIT_USAGE;
+    }
+    return print_status(&client, operand_count > 0 ? argv[1] : NULL, json);
 }

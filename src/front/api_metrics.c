@@ -105,12 +105,12 @@ static void write_memory(struct moult_buffer *out, const struct moult_server *se
     (void)server;
     for (unsigned i = 0; (generation = moult_slot_worker_at(slot, i)) != NULL; i++) {
         int pid = moult_generation_pid(generation);
-        if (pid == 0)
-            continue;
+        uint64_t bytes = pid != 0 ? moult_machine_resident_bytes(pid) : 0;
+        if (bytes == 0)
+            continue;   /* It sleeps, or is just ending. */
         begin_line(out, "moult_worker_resident_bytes", slot);
         moult_buffer_format(out, ",generation=\"%" PRIu64 "\"} %" PRIu64 "\n",
-                            moult_generation_number(generation),
-                            moult_machine_resident_bytes(pid));
+                            moult_generation_number(generation), bytes);
     }
 }
 

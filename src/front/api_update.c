@@ -86,6 +86,16 @@ static void add_text(struct moult_buffer *body, const char *text) {
     moult_buffer_json_string(body, text, strlen(text));
 }
 
+static void add_report(struct moult_buffer *body, const struct moult_report *report) {
+    size_t size;
+    json_t *json = moult_report_json(report);
+    char *text = moult_json_write(json, &size);
+    moult_buffer_text(body, ",\"report\":");
+    moult_buffer_append(body, text, size);
+    free(text);
+    json_decref(json);
+}
+
 static void answer_result(struct moult_http_request *request,
                           const struct moult_update_result *result) {
     struct moult_buffer body;
@@ -99,6 +109,8 @@ static void answer_result(struct moult_http_request *request,
         moult_buffer_text(&body, ",\"reason\":");
         add_text(&body, result->reason);
     }
+    if (result->report != NULL)
+        add_report(&body, result->report);
     moult_buffer_text(&body, "}");
     size_t size;
     char *text = moult_buffer_take(&body, &size);

@@ -364,6 +364,7 @@ static void on_done(struct moult_job *job) {
         fail(embedding, MOULT_HTTP_BACKEND, NULL, job->answer.message);
     } else {
         add_headers(embedding);
+        moult_slots_note_asked(job);
         moult_metrics_count_job(&moult_http_server(embedding->request)->metrics, job);
         if (embedding->dialect->frame != NULL)
             send_cells(embedding);

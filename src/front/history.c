@@ -55,6 +55,8 @@ json_t *moult_event_json(const struct moult_state_event *event) {
     if (event->revision[0] != '\0')
         json_object_set_new(json, "revision", json_string(event->revision));
     add_figures(json, &event->figures);
+    if (event->report != NULL)
+        json_object_set_new(json, "report", moult_report_json(event->report));
     return json;
 }
 
@@ -155,6 +157,19 @@ static int read_revision(const json_t *object, char revision[MOULT_SHA256_HEX],
     return 0;
 }
 
+static int read_report(const json_t *object, struct moult_report **report,
+                       struct moult_error *error) {
+    struct moult_report read;
+    const json_t *found = json_object_get(object, "report");
+    if (found == NULL)
+        return 0;
+    if (moult_report_read(found, &read, error) != 0)
+        return -1;
+    *report = moult_allocate(1, sizeof read);
+    **report = read;
+    return 0;
+}
+
 int moult_event_read(const json_t *object, struct moult_state_event *event,
                      struct moult_error *error) {
     *event = (struct moult_state_event){0};
@@ -170,6 +185,8 @@ int moult_event_read(const json_t *object, struct moult_state_event *event,
         return -1;
     event->asked_by = read_asker(object);
     event->rollback = json_is_true(json_object_get(object, "rollback"));
+    if (read_report(object, &event->report, error) != 0)
+        return -1;
     event->reason = moult_copy_string(reason);
     return 0;
 }

@@ -6,7 +6,8 @@
  *      "revision": 64 hex digits, "phases": {"fetching": 0.42, "loading": 1.63, …},
  *      "fetched_bytes": 90868376,
  *      "memory": {"candidate_bytes": 118000000, "both_bytes": 239000000},
- *      "latency": {"p99_before_ms": 3.1, "p99_during_ms": 4.0}}
+ *      "latency": {"p99_before_ms": 3.1, "p99_during_ms": 4.0},
+ *      "report": as report.h has it}
  *
  * Only the first three, `reason` and `at` are always there: what was not measured is left out, and
  * so it is in states that an older moult has written. */
@@ -38,12 +39,13 @@ struct moult_state_event {
     bool rollback;
     char revision[MOULT_SHA256_HEX];       /* "": it came to none. */
     struct moult_update_figures figures;
+    struct moult_report *report;           /* What changes by it; NULL: that is not known. Owned. */
 };
 
 /* A new reference. */
 json_t *moult_event_json(const struct moult_state_event *event);
-/* On success event->reason is malloc'ed, on failure NULL. Members that are not known are passed
- * over. */
+/* On success event->reason is malloc'ed, and so is the report where there is one; on failure both
+ * are NULL. Members that are not known are passed over. */
 int moult_event_read(const json_t *object, struct moult_state_event *event,
                      struct moult_error *error);
 

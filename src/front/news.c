@@ -63,6 +63,8 @@ static json_t *data_of(const struct moult_update_event *event, const struct befo
     if (json_is_object(model) && before->generation != 0)
         json_object_set_new(data, "same_vectors",
                             json_boolean(strcmp(event->fingerprint, before->fingerprint) == 0));
+    if (event->report != NULL)
+        json_object_set_new(data, "report", moult_report_json(event->report));
     json_object_set_new(data, "model", model);
     json_object_set_new(data, "previous",
                         model_json(event->slot, before->generation, before->fingerprint));

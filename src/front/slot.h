@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "base/hash.h"
+#include "front/asked.h"
 #include "front/latency.h"
 #include "front/options.h"
 #include "front/process.h"
@@ -102,6 +103,7 @@ struct moult_slot {
     unsigned generation_count;
     struct moult_latency latency;
     struct moult_queue queue;
+    struct moult_asked *asked;        /* NULL: nobody wants to know what changes. */
     uint64_t restarts;                /* Of workers that ended unasked. */
     /* The place that an update has asked for or been given, for a worker that is not there yet. */
     struct {

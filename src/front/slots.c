@@ -44,6 +44,8 @@ struct moult_slot *moult_slots_add(struct moult_slots *slots, const char *name,
     slot->slots = slots;
     slot->name = moult_copy_string(name);
     slot->source = moult_copy_string(source);
+    if (slots->options->report_texts > 0)
+        slot->asked = moult_asked_open(slots->options->report_texts);
     return slot;
 }
 
@@ -103,6 +105,11 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_
     moult_job_wait(job);
     moult_generation_pump(generation);
     return 0;
+}
+
+void moult_slots_note_asked(const struct moult_job *job) {
+    if (job->slot->asked != NULL)
+        moult_asked_note_job(job->slot->asked, job);
 }
 
 static bool is_waiting(const struct moult_slots *slots, const struct moult_job *job) {
@@ -280,6 +287,8 @@ void moult_slots_free(struct moult_slots *slots) {
         free(slots->slots[s].name);
         free(slots->slots[s].source);
         free(slots->slots[s].generations);
+        if (slots->slots[s].asked != NULL)
+            moult_asked_close(slots->slots[s].asked);
     }
     free(slots->slots);
     free(slots->models_folder);

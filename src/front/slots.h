@@ -36,6 +36,9 @@ int moult_slots_resolve(struct moult_slots *slots, const char *model,
  * then the job stays the caller's. *retry_after_s: what to tell the client. */
 int moult_slots_submit(struct moult_slots *slots, struct moult_job *job,
                        uint32_t *retry_after_s, struct moult_error *error);
+/* A client's job was answered: a few of its texts are remembered, for reports of what an update
+ * changes. */
+void moult_slots_note_asked(const struct moult_job *job);
 /* The client has gone: `done` will not be called, the job is closed when it can be. */
 void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job);
 

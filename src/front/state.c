@@ -16,11 +16,16 @@ void moult_state_init(struct moult_state *state) {
     state->slots = moult_allocate(MOULT_SLOTS_MAX, sizeof *state->slots);
 }
 
+static void release_event(struct moult_state_event *event) {
+    free(event->reason);
+    free(event->report);
+}
+
 void moult_state_release(struct moult_state *state) {
     for (unsigned i = 0; i < state->count; i++) {
         struct moult_state_slot *slot = &state->slots[i];
         for (unsigned h = 0; h < slot->history_count; h++)
-            free(slot->history[h].reason);
+            release_event(&slot->history[h]);
         free(slot->history);
         free(slot->name);
         free(slot->source);
@@ -57,7 +62,7 @@ struct moult_state_event *moult_state_note(struct moult_state_slot *slot, uint64
                                            uint64_t generation, enum moult_update_status result,
                                            const char *reason, uint64_t at) {
     if (slot->history_count == MOULT_HISTORY_MAX) {
-        free(slot->history[0].reason);
+        release_event(&slot->history[0]);
         memmove(&slot->history[0], &slot->history[1],
                 (MOULT_HISTORY_MAX - 1) * sizeof slot->history[0]);
         slot->history_count--;
@@ -66,6 +71,21 @@ struct moult_state_event *moult_state_note(struct moult_state_slot *slot, uint64
     *event = (struct moult_state_event){.id = id, .generation = generation, .result = result,
                                         .reason = moult_copy_string(reason), .at = at};
     return event;
+}
+
+void moult_state_note_report(struct moult_state_slot *slot, struct moult_state_event *event,
+                             const struct moult_report *report) {
+    unsigned count = 0;
+    if (event->report == NULL)
+        event->report = moult_allocate(1, sizeof *report);
+    *event->report = *report;
+    for (unsigned i = slot->history_count; i-- > 0;) {
+        struct moult_state_event *other = &slot->history[i];
+        if (other->report == NULL || ++count <= MOULT_STATE_REPORTS_MAX)
+            continue;
+        free(other->report);
+        other->report = NULL;
+    }
 }
 
 struct moult_state_event *moult_state_event_find(struct moult_state_slot *slot, uint64_t id) {

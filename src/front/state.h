@@ -30,6 +30,7 @@
 
 #define MOULT_STATE_BYTES_MAX (16 * MOULT_MIB)
 #define MOULT_STATE_REFUSED_MAX 32
+#define MOULT_STATE_REPORTS_MAX 10
 
 struct moult_state_model {
     uint64_t generation;                 /* 0: there is none. */
@@ -99,6 +100,10 @@ bool moult_slot_name_valid(const char *name);
 struct moult_state_event *moult_state_note(struct moult_state_slot *slot, uint64_t id,
                                            uint64_t generation, enum moult_update_status result,
                                            const char *reason, uint64_t at);
+/* The report is copied. A slot keeps those of its last MOULT_STATE_REPORTS_MAX events that have
+ * one. */
+void moult_state_note_report(struct moult_state_slot *slot, struct moult_state_event *event,
+                             const struct moult_report *report);
 /* NULL: it is not in the history. */
 struct moult_state_event *moult_state_event_find(struct moult_state_slot *slot, uint64_t id);
 void moult_state_refuse(struct moult_state_slot *slot, const char *revision);

@@ -11,6 +11,8 @@
  *   reserve  the new number goes to the disk        it has one already, and loads again
  *   load     a worker reads the model               a warm generation has it
  *   check    the worker checks itself, which warms  a warm generation has it
+ *   compare  texts that were asked, under both      a rollback, --report 0, nothing serves yet,
+ *                                                   stored vectors stay good
  *   ready    a person has to say when               --cutover auto, a rollback, nothing serves yet
  *   persist  the new state goes to the disk
  *
@@ -94,6 +96,7 @@ static const struct step {
     [MOULT_PHASE_RESERVE] = {"reserving", has_no_number, reserve},
     [MOULT_PHASE_LOAD] = {"loading", has_no_generation, load},
     [MOULT_PHASE_CHECK] = {"checking", has_a_new_generation, check},
+    [MOULT_PHASE_COMPARE] = {"comparing", moult_update_wants_comparison, moult_update_compare},
     [MOULT_PHASE_READY] = {"ready", needs_a_person, wait_for_a_person},
     [MOULT_PHASE_PERSIST] = {"persisting", NULL, persist},
 };
@@ -299,16 +302,22 @@ void moult_update_candidate_reports(struct moult_update *update) {
 }
 
 static void drop_candidate(struct moult_update *update) {
+    moult_update_stop_comparing(update);
     struct moult_generation *candidate = update->candidate;
     update->candidate = NULL;
     candidate->kept = false;
     moult_generation_drop(candidate);
 }
 
+/* Its generation could serve. */
+static bool is_waiting(const struct moult_update *update) {
+    return update->phase == MOULT_PHASE_COMPARE || update->phase == MOULT_PHASE_READY;
+}
+
 void moult_update_candidate_failed(struct moult_update *update, const char *reason) {
     if (update->phase == MOULT_PHASE_PERSIST)
         return;   /* on_persisted() will see that it is not ready. */
-    bool waited = update->phase == MOULT_PHASE_READY;
+    bool waited = is_waiting(update);
     bool long_run = waited && moult_clock_ns() - update->phase_began_ns >= LONG_RUN_NS;
     update->deaths = long_run ? 1 : update->deaths + 1;
     if (waited && update->deaths < DEATHS_MAX) {
@@ -323,7 +332,7 @@ void moult_update_candidate_failed(struct moult_update *update, const char *reas
 }
 
 void moult_update_warm_one_is_gone(struct moult_update *update) {
-    if (update->phase != MOULT_PHASE_READY)
+    if (!is_waiting(update))
         return;   /* What saves just now will see it. */
     drop_candidate(update);
     go_on_behind(update, MOULT_PHASE_FETCH);

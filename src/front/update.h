@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <uv.h>
 
+#include "front/report.h"
 #include "front/slots.h"
 
 struct moult_updates;
@@ -32,6 +33,7 @@ enum moult_update_phase {
     MOULT_PHASE_RESERVE,
     MOULT_PHASE_LOAD,
     MOULT_PHASE_CHECK,
+    MOULT_PHASE_COMPARE,
     MOULT_PHASE_READY,
     MOULT_PHASE_PERSIST,
     MOULT_PHASES
@@ -72,6 +74,7 @@ struct moult_update_result {
     enum moult_update_status status;
     uint64_t generation;      /* 0 where none came of it. */
     const char *reason;       /* "" or a finished sentence. */
+    const struct moult_report *report;   /* What changes, or NULL. */
 };
 typedef void (*moult_update_listener)(void *context, const struct moult_update_result *result);
 
@@ -117,6 +120,7 @@ struct moult_update_event {
     uint64_t generation;               /* 0 before one was reserved. */
     const char *revision, *fingerprint;   /* 64 hex digits, or "" where it is not known yet. */
     const char *reason;                /* At its end: "" or a finished sentence. */
+    const struct moult_report *report; /* What changes; NULL: not known, or nobody wants to. */
     double phase_seconds;              /* How long `from` took. */
 };
 typedef void (*moult_update_observer)(void *context, const struct moult_update_event *event);

@@ -61,6 +61,7 @@ void moult_update_tell_observers(struct moult_update *update, enum moult_update_
         .revision = update->revision,
         .fingerprint = candidate != NULL ? candidate->fingerprint : "",
         .reason = ended != NULL ? ended : "",
+        .report = update->report,
         .phase_seconds = seconds,
     };
     for (unsigned i = 0; i < updates->observer_count; i++)
@@ -90,6 +91,7 @@ void moult_update_note(struct moult_update *update, enum moult_update_status sta
     event->rollback = update->source == NULL;
     event->figures = update->figures;
     memcpy(event->revision, update->revision, sizeof event->revision);
+    moult_update_note_report(update, event);
     record->failed_start = record->current.generation == 0 && status != MOULT_UPDATE_SUPERSEDED;
 }
 
@@ -152,6 +154,7 @@ static void tell_of_end(struct moult_update *update) {
 static void let_go(struct moult_update *update) {
     if (update->fetch != NULL)
         moult_fetch_cancel(update->fetch);
+    moult_update_stop_comparing(update);
     if (update->phase >= MOULT_PHASE_ROOM && update->phase <= MOULT_PHASE_LOAD)
         moult_room_let_go(update->slot);
     if (update->candidate == NULL)
@@ -220,7 +223,8 @@ static void tell(struct moult_update *update, enum moult_update_status status,
                                          .slot = update->slot,
                                          .status = status,
                                          .generation = ours ? update->number : 0,
-                                         .reason = reason};
+                                         .reason = reason,
+                                         .report = update->report};
     struct moult_update_waiting *listener;
     while ((listener = update->listeners) != NULL) {
         update->listeners = listener->next;
@@ -240,6 +244,7 @@ static void tell_of_ends(struct moult_updates *updates) {
         *at = update->next_ended;
         free(update->source);
         free(update->reason);
+        free(update->report);
         free(update);
     }
 }

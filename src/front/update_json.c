@@ -2,6 +2,8 @@
 #include "front/update_run.h"
 
 static double progress_of(const struct moult_update *update) {
+    if (update->comparison != NULL)
+        return moult_comparison_progress(update->comparison);
     if (update->phase != MOULT_PHASE_LOAD || update->candidate == NULL)
         return update->progress;
     moult_generation_refresh(update->candidate);
@@ -19,6 +21,8 @@ static json_t *update_json(const struct moult_update *update) {
         json_object_set_new(json, "generation", json_integer((json_int_t)update->number));
     if (update->revision[0] != '\0')
         json_object_set_new(json, "revision", json_string(update->revision));
+    if (update->report != NULL)
+        json_object_set_new(json, "report", moult_report_json(update->report));
     return json;
 }
 

@@ -238,5 +238,7 @@ int moult_updates_cut_over(struct moult_updates *updates, uint64_t id,
     moult_update_listen(update, listener, context);
     if (ready)
         moult_update_advance(update);
+    else if (update->comparison != NULL)
+        moult_comparison_hurry(update->comparison);
     return 0;
 }

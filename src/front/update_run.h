@@ -1,13 +1,15 @@
 /* What update.c and the other update*.c know of an update, and nobody else does.
  *
  * update.c is the state machine. Around it stand the orders that begin updates, join and supersede
- * them (update_order.c), their ends and who hears of them (update_end.c), what each took
- * (update_measure.c), what is done without an order, for a model that cannot be restored or keeps
- * dying (update_restore.c), what is shown of it all (update_json.c), the clearing away of
- * revisions (update_sweep.c), and what runs them (updates.c). */
+ * them (update_order.c), what changes by them (update_compare.c), their ends and who hears of them
+ * (update_end.c), what each took (update_measure.c), what is done without an order, for a model
+ * that cannot be restored or keeps dying (update_restore.c), what is shown of it all
+ * (update_json.c), the clearing away of revisions (update_sweep.c), and what runs them
+ * (updates.c). */
 #ifndef MOULT_FRONT_UPDATE_RUN_H
 #define MOULT_FRONT_UPDATE_RUN_H
 
+#include "front/compare.h"
 #include "front/fetch.h"
 #include "front/keeper.h"
 #include "front/shelf.h"
@@ -56,6 +58,8 @@ struct moult_update {
     bool judged;                         /* It has come so far that what it fetched counts. */
     uint64_t number;
     struct moult_generation *candidate;  /* Referenced. */
+    struct moult_comparison *comparison; /* While it compares. */
+    struct moult_report *report;         /* What came of that; NULL: nothing yet. */
     unsigned deaths;                     /* Of its worker, one soon after the other. */
     struct moult_update_before before;   /* While it persists. */
     struct moult_update_waiting *listeners;
@@ -146,6 +150,13 @@ void moult_update_measure_phase(struct moult_update *update, enum moult_update_p
 void moult_update_measure_memory(struct moult_update *update);
 /* `was_nothing`: a poll without news, of which nothing is kept. */
 void moult_update_measure_end(struct moult_update *update, bool was_nothing);
+
+/* update_compare.c */
+bool moult_update_wants_comparison(const struct moult_update *update);
+void moult_update_compare(struct moult_update *update);
+void moult_update_stop_comparing(struct moult_update *update);
+void moult_update_note_report(const struct moult_update *update,
+                              struct moult_state_event *event);
 
 /* update_restore.c */
 /* Reads an update's revision again, on the pool; moult_update_verified() hears of it. */

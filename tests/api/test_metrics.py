@@ -105,7 +105,7 @@ def test_generations_and_workers(serve, tiny_model, tmp_path):
     assert info[0]["fingerprint"] == fingerprint and info[0]["model"] == f"one@{fingerprint[:8]}"
     memory = {(s.labels["slot"], s.labels["generation"]): s.value
               for s in metrics.families["moult_worker_resident_bytes"].samples}
-    assert {("one", "1"), ("two", "1"), ("two", "2")} == set(memory)
+    assert {("one", "1"), ("two", "2")} <= set(memory)
     assert all(value > 1 << 20 for value in memory.values()), memory
     assert metrics.get("moult_worker_restarts_total", slot="one") == 0
 

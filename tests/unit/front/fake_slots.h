@@ -130,6 +130,10 @@ int moult_slots_resolve(struct moult_slots *slots, const char *model, struct mou
     return 0;
 }
 
+void moult_slots_note_asked(const struct moult_job *job) {
+    (void)job;
+}
+
 bool moult_slots_healthy(const struct moult_slots *slots) {
     (void)slots;
     return !fake.unhealthy;

@@ -1,0 +1,190 @@
+/* A report, as people and programs read it. */
+#include "front/report.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/limits.h"
+#include "base/memory.h"
+
+#define SENTENCE_BYTES_MAX 1024
+/* What moves a threshold: scores that differ by less are the same to anybody. */
+#define SAME_SCORE 0.02
+#define DECIMALS 1e4
+
+const unsigned moult_report_overlap_percents[] = {5, 25, 50, 75, 95};
+const unsigned moult_report_score_percents[] = {1, 5, 25, 50, 75, 95, 99};
+const unsigned moult_report_cosine_percents[] = {5, 50, 95};
+enum { SCORE_MEDIAN = 3, SCORE_HIGH = 5 };
+
+/* The sentence, from the figures as JSON has them, so that it stays the same when they are read
+ * again. */
+
+static const char *describe_overlap(double overlap) {
+    if (overlap >= 0.95)
+        return "searches find nearly the same";
+    if (overlap >= 0.8)
+        return "searches find much the same";
+    return overlap >= 0.5 ? "searches find other things in part" : "searches find other things";
+}
+
+static double rounded(double value) {
+    return round(value * DECIMALS) / DECIMALS;
+}
+
+static bool scores_move(const struct moult_report *report) {
+    for (unsigned i = 0; i < MOULT_REPORT_SCORES; i++)
+        if (fabs(rounded(report->new_scores[i]) - rounded(report->old_scores[i])) >= SAME_SCORE)
+            return true;
+    return false;
+}
+
+char *moult_report_sentence(const struct moult_report *report) {
+    struct moult_buffer out;
+    moult_buffer_init(&out, SENTENCE_BYTES_MAX);
+    if (report->texts < MOULT_REPORT_TEXTS_MIN) {
+        moult_buffer_format(&out,
+                            "What changes cannot be said: of texts that were asked, %u could be "
+                            "compared, and it takes %u.",
+                            report->texts, MOULT_REPORT_TEXTS_MIN);
+        return moult_buffer_take(&out, NULL);
+    }
+    moult_buffer_format(&out,
+                        "Of %u texts that were asked, each one's nearest ten are the same to "
+                        "%.0f %%: %s. ",
+                        report->texts, 100 * rounded(report->overlap_mean),
+                        describe_overlap(rounded(report->overlap_mean)));
+    const double *before = report->old_scores, *after = report->new_scores;
+    moult_buffer_format(&out,
+                        "Two of them score %.2f (median) and %.2f (highest twentieth), before "
+                        "%.2f and %.2f: ",
+                        rounded(after[SCORE_MEDIAN]), rounded(after[SCORE_HIGH]),
+                        rounded(before[SCORE_MEDIAN]), rounded(before[SCORE_HIGH]));
+    moult_buffer_text(&out, scores_move(report) ? "thresholds have to move."
+                                                : "thresholds can stay.");
+    return moult_buffer_take(&out, NULL);
+}
+
+/* JSON. */
+
+static json_t *number(double value) {
+    return json_real(rounded(value));
+}
+
+static void set_quantiles(json_t *object, const unsigned *percents, const double *values,
+                          unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "p%u", percents[i]);
+        json_object_set_new(object, key, number(values[i]));
+    }
+}
+
+static json_t *scores_json(const double scores[MOULT_REPORT_SCORES]) {
+    json_t *object = json_object();
+    set_quantiles(object, moult_report_score_percents, scores, MOULT_REPORT_SCORES);
+    return object;
+}
+
+static json_t *figures_json(double mean, const unsigned *percents, const double *values,
+                            unsigned count) {
+    json_t *object = json_object();
+    json_object_set_new(object, "mean", number(mean));
+    set_quantiles(object, percents, values, count);
+    return object;
+}
+
+json_t *moult_report_json(const struct moult_report *report) {
+    json_t *object = json_pack("{s:i, s:i, s:i, s:{s:i, s:i}, s:o, s:b}", "texts",
+                               (int)report->texts, "queries", (int)report->queries, "documents",
+                               (int)report->documents, "dimensions", "old",
+                               (int)report->old_dimensions, "new", (int)report->new_dimensions,
+                               "seconds", number(report->seconds), "cut_short",
+                               report->cut_short);
+    if (report->texts >= MOULT_REPORT_TEXTS_MIN) {
+        json_object_set_new(object, "overlap",
+                            figures_json(report->overlap_mean, moult_report_overlap_percents,
+                                         report->overlap, MOULT_REPORT_OVERLAPS));
+        json_object_set_new(object, "scores",
+                            json_pack("{s:o, s:o}", "old", scores_json(report->old_scores), "new",
+                                      scores_json(report->new_scores)));
+        if (report->old_dimensions == report->new_dimensions)
+            json_object_set_new(object, "cosine",
+                                figures_json(report->cosine_mean, moult_report_cosine_percents,
+                                             report->cosine, MOULT_REPORT_COSINES));
+    }
+    char *sentence = moult_report_sentence(report);
+    json_object_set_new(object, "summary", json_string(sentence));
+    free(sentence);
+    return object;
+}
+
+/* Reading. */
+
+static int read_number(const json_t *object, const char *key, double least, double most,
+                       double *value, struct moult_error *error) {
+    const json_t *found = json_object_get(object, key);
+    *value = json_number_value(found);
+    if (!json_is_number(found) || !(*value >= least && *value <= most))
+        return moult_fail(error, MOULT_ERROR_INVALID, "\"report\" has no good \"%s\".", key);
+    return 0;
+}
+
+static int read_count(const json_t *object, const char *key, uint32_t most, uint32_t *value,
+                      struct moult_error *error) {
+    double number = 0;
+    if (read_number(object, key, 0, most, &number, error) != 0)
+        return -1;
+    *value = (uint32_t)number;
+    return 0;
+}
+
+static int read_quantiles(const json_t *object, const unsigned *percents, double *values,
+                          unsigned count, struct moult_error *error) {
+    for (unsigned i = 0; i < count; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "p%u", percents[i]);
+        if (read_number(object, key, -1.001, 1.001, &values[i], error) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_figures(const json_t *object, struct moult_report *report,
+                        struct moult_error *error) {
+    const json_t *overlap = json_object_get(object, "overlap");
+    const json_t *scores = json_object_get(object, "scores");
+    const json_t *cosine = json_object_get(object, "cosine");
+    if (read_number(overlap, "mean", 0, 1, &report->overlap_mean, error) != 0 ||
+        read_quantiles(overlap, moult_report_overlap_percents, report->overlap,
+                       MOULT_REPORT_OVERLAPS, error) != 0 ||
+        read_quantiles(json_object_get(scores, "old"), moult_report_score_percents,
+                       report->old_scores, MOULT_REPORT_SCORES, error) != 0 ||
+        read_quantiles(json_object_get(scores, "new"), moult_report_score_percents,
+                       report->new_scores, MOULT_REPORT_SCORES, error) != 0)
+        return -1;
+    if (report->old_dimensions != report->new_dimensions)
+        return 0;
+    return read_number(cosine, "mean", -1.001, 1.001, &report->cosine_mean, error) != 0
+               ? -1
+               : read_quantiles(cosine, moult_report_cosine_percents, report->cosine,
+                                MOULT_REPORT_COSINES, error);
+}
+
+int moult_report_read(const json_t *object, struct moult_report *report,
+                      struct moult_error *error) {
+    const json_t *dimensions = json_object_get(object, "dimensions");
+    *report = (struct moult_report){
+        .cut_short = json_is_true(json_object_get(object, "cut_short"))};
+    if (read_count(object, "texts", MOULT_ASKED_TEXTS_MAX, &report->texts, error) != 0 ||
+        read_count(object, "queries", report->texts, &report->queries, error) != 0 ||
+        read_count(object, "documents", report->texts, &report->documents, error) != 0 ||
+        read_count(dimensions, "old", MOULT_DIMENSIONS_MAX, &report->old_dimensions, error) != 0 ||
+        read_count(dimensions, "new", MOULT_DIMENSIONS_MAX, &report->new_dimensions, error) != 0 ||
+        read_number(object, "seconds", 0, 1e6, &report->seconds, error) != 0)
+        return -1;
+    return report->texts < MOULT_REPORT_TEXTS_MIN ? 0 : read_figures(object, report, error);
+}
