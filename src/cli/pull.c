@@ -161,27 +161,66 @@ static int lock_data(const char *data, struct moult_error *error) {
                       data);
 }
 
+struct shown {
+    struct moult_progress bar;
+    uint64_t first_bytes, first_ns;   /* When the first bytes were there: some are from before. */
+};
+
+/* "12.1 of 90.9 MB, 8.4 MB/s, 9 s left" */
 static void draw_advance(void *context, uint64_t bytes_done, uint64_t bytes_all) {
-    char note[64];
-    snprintf(note, sizeof note, "%.1f of %.1f MB", (double)bytes_done / 1e6,
-             (double)bytes_all / 1e6);
-    moult_progress_draw(context, bytes_all > 0 ? (double)bytes_done / (double)bytes_all : -1,
-                        bytes_all > 0 ? note : "asking");
+    struct shown *shown = context;
+    char note[96];
+    uint64_t now_ns = moult_clock_ns();
+    if (bytes_all == 0) {
+        moult_progress_draw(&shown->bar, -1, "asking");
+        return;
+    }
+    if (shown->first_ns == 0) {
+        shown->first_ns = now_ns;
+        shown->first_bytes = bytes_done;
+    }
+    double seconds = (double)(now_ns - shown->first_ns) / 1e9;
+    double came = bytes_done > shown->first_bytes ? (double)(bytes_done - shown->first_bytes) : 0;
+    int size = snprintf(note, sizeof note, "%.1f of %.1f MB", (double)bytes_done / 1e6,
+                        (double)bytes_all / 1e6);
+    if (seconds > 1 && came > 0)
+        snprintf(note + size, sizeof note - (size_t)size, ", %.1f MB/s, %.0f s left",
+                 came / 1e6 / seconds, (double)(bytes_all - bytes_done) * seconds / came);
+    moult_progress_draw(&shown->bar, (double)bytes_done / (double)bytes_all, note);
+}
+
+static void on_interrupt(int number) {
+    static const char text[] =
+        "\r\033[Kmoult pull: broken off; the same command goes on from here.\n";
+    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)ignored;
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* What one that was broken off has left; nobody else installs while the lock is held. */
+static void clear_leftovers(const char *data) {
+    char *models = moult_format("%s/models", data);
+    moult_install_leftovers_remove(models);
+    free(models);
 }
 
 static int pull_for_person(const char *data, const char *model) {
-    struct moult_progress bar;
-    const struct moult_install_progress progress = {draw_advance, &bar};
+    struct shown shown = {.first_ns = 0};
+    const struct moult_install_progress progress = {draw_advance, &shown};
     struct moult_installed installed;
     struct moult_error error;
     char *source = moult_place_source(model, &error);
     int lock_fd = source != NULL ? lock_data(data, &error) : -1;
     int result = -1;
     if (lock_fd >= 0) {
-        moult_progress_begin(&bar, source);
-        bar.shown = isatty(STDERR_FILENO) != 0;
+        clear_leftovers(data);
+        moult_progress_begin(&shown.bar, source);
+        shown.bar.shown = isatty(STDERR_FILENO) != 0;
+        if (shown.bar.shown)
+            signal(SIGINT, on_interrupt);
         result = moult_install(source, data, &progress, &installed, &error);
-        moult_progress_end(&bar);
+        moult_progress_end(&shown.bar);
         close(lock_fd);
     }
     if (result == 0)
