@@ -151,7 +151,7 @@ def test_rollback_without_a_previous_model_is_409(tiny):
 @pytest.mark.parametrize("path", ["/update_model", "/rollback"])
 def test_what_is_not_understood_is_refused(tiny, path):
     for body, status in (("{", 400), ("[]", 400), ('{"wait": 1}', 400), ('{"slot": "x"}', 404),
-                         ('{"cutover": "manual"}', 400), ('{"if_busy": "wait"}', 400),
+                         ('{"cutover": "later"}', 400), ('{"if_busy": "wait"}', 400),
                          ('{"wait": true, "wait": false}', 400)):
         error_of(tiny.call("POST", path, body, JSON), status)
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
