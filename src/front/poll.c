@@ -359,7 +359,10 @@ static void open_slot(struct moult_poll *poll, struct polled_slot *polled,
         uv_fs_event_init(poll->loop, &polled->watches[i]);
         polled->watches[i].data = polled;
     }
-    look_in(polled, random_below(poll, least(poll->every_ms, FIRST_MS_MAX)));
+    /* A folder is watched from its first look on, and nobody else is asked for that. */
+    bool is_folder = moult_source_kind_of(slot->source) == MOULT_SOURCE_FOLDER;
+    uint64_t first_ms_max = is_folder ? SOON_MS : FIRST_MS_MAX;
+    look_in(polled, random_below(poll, least(poll->every_ms, first_ms_max)));
 }
 
 struct moult_poll *moult_poll_open(uv_loop_t *loop, struct moult_slots *slots,

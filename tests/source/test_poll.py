@@ -10,7 +10,7 @@ import time
 import pytest
 
 import models
-from fixtures import SOAK, moult
+from fixtures import SOAK, Known, moult
 from hub import (Hub, ModelServer, answers, behaves, blob_name, close_after, hangs_after,
                  ignores_range, longer, redirects_to, then_behaves, without_length, wrong_bytes)
 from loading import assert_clean
@@ -25,8 +25,8 @@ EVERY = ("--update-every", "1")
 def under_load(tiny):
     """under_load(server): the block runs beside clients and a poll of /health without a fault."""
     @contextlib.contextmanager
-    def run(server, connections=2):
-        with tiny.load(server, connections=connections) as load, HealthPoll(server):
+    def run(server, connections=2, models=tiny):
+        with models.load(server, connections=connections) as load, HealthPoll(server):
             load.wait_for_answers(20)
             yield load
             load.wait_for_answers(20)
@@ -92,36 +92,44 @@ FAULTS_OF_A_HUB = [
     ("model.safetensors", answers(404), "model.safetensors")]
 
 
-def test_a_hub_that_fails_and_comes_back(hub, puller, serve, tiny, under_load):
-    hub.publish(NAME, tiny["a"])
+@pytest.fixture
+def many(tmp_path):
+    """Models that no server has the weights of, the first beside five more."""
+    place = tmp_path / "many"
+    return Known(place, **{letter: models.make_tiny(place / letter / "tiny", seed)
+                           for seed, letter in enumerate("ghijkl", 100)})
+
+
+def test_a_hub_that_fails_and_comes_back(hub, puller, serve, many, under_load):
+    """Weights that are installed are not fetched again, so the faults of weights need new ones."""
+    unseen, known = iter("hijkl"), itertools.cycle("gh")
+    hub.publish(NAME, many["g"])
     server = serve(NAME, environment=puller.environment, options=EVERY)
     settled(server)
-    letters = itertools.cycle("ba")
-    with under_load(server):
+    with under_load(server, models=many):
         for part, act, says in FAULTS_OF_A_HUB[:None if SOAK else 3]:
             hub.misbehave(part, act, times=10 ** 6)
-            letter = next(letters)
-            hub.publish(NAME, tiny[letter])
+            letter = next(unseen if "model" in part else known)
+            hub.publish(NAME, many[letter])
             fails(server, says)
             hub.behave()
-            becomes(server, tiny, letter)
+            becomes(server, many, letter)
     settled(server)
     assert poll(server)["failures"] == 0 and poll(server)["error"] == ""
 
 
-def test_a_hub_that_stumbles_is_not_noticed(hub, puller, serve, tiny, under_load):
+def test_a_hub_that_stumbles_is_not_noticed(hub, puller, serve, many, under_load):
     """Closed in mid-body, a range answered with everything, no length: pull gets over them."""
-    hub.publish(NAME, tiny["a"])
+    hub.publish(NAME, many["g"])
     server = serve(NAME, environment=puller.environment, options=EVERY)
-    letters = itertools.cycle("ba")
-    with under_load(server):
-        for act in (ignores_range, close_after(5000), without_length, behaves):
+    with under_load(server, models=many):
+        for letter, act in zip("hijk", (ignores_range, close_after(5000), without_length, behaves)):
             hub.misbehave("model.safetensors", close_after(3000))
             hub.misbehave("model.safetensors", act)
-            letter = next(letters)
-            hub.publish(NAME, tiny[letter])
-            becomes(server, tiny, letter)
-            shutil.rmtree(puller.home, ignore_errors=True)
+            hub.forget()
+            hub.publish(NAME, many[letter])
+            becomes(server, many, letter)
+            assert len(hub.asked("model.safetensors")) >= 2
     assert all(event["result"] != "refused" for event in server.slot()["history"])
 
 
