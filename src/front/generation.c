@@ -12,7 +12,8 @@
  * A strike is a death within 10 s of being ready, or before. The first restart comes at
  * once, later ones ever more slowly. Five strikes in a row cost the generation
  * its place, if there is a previous one (update_restore.c). Deaths that a guilty job
- * explains are no strikes: what a client sends must not decide which model serves. */
+ * explains are no strikes, and neither are those in which a request had been begun whose client
+ * has gone: what a client sends must not decide which model serves. */
 #include "front/generation.h"
 
 #include <stdio.h>
@@ -402,7 +403,11 @@ static void take_jobs_back(struct moult_generation *generation,
     }
 }
 
+/* Where a request was begun whose client has gone, that may have been what killed the worker; as
+ * with those that are found guilty, it must not cost the generation its place. */
 static void count_strike(struct moult_generation *generation) {
+    if (moult_process_orphan_began(generation->process))
+        return;
     bool long_run = generation->ready && moult_clock_ns() - generation->ready_ns >= LONG_RUN_NS;
     generation->strikes = long_run ? 0 : generation->strikes + 1;
 }
@@ -602,6 +607,12 @@ static void hand_on_stragglers(struct moult_generation *generation) {
     moult_generation_drop(generation);
 }
 
+/* Also at what nobody waits for any more: a thread that hangs in it is lost to the others. */
+static bool is_at_work(const struct moult_generation *generation) {
+    return !generation->ready || generation->running_count > 0 ||
+           moult_process_orphans(generation->process) > 0;
+}
+
 static void watch(struct moult_generation *generation, uint64_t now_ns) {
     unsigned seconds = moult_fault_seconds("WATCHDOG", MOULT_WATCHDOG_SECONDS);
     char reason[80];
@@ -655,7 +666,7 @@ uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now
         generation->kill_ns = 0;
     }
     uint64_t due_ns = UINT64_MAX;
-    if (generation->process != NULL && (!generation->ready || generation->running_count > 0)) {
+    if (generation->process != NULL && is_at_work(generation)) {
         watch(generation, now_ns);
         due_ns = now_ns + WATCHDOG_LOOK_NS;
     }

@@ -284,6 +284,13 @@ static void on_exit_of_child(uv_process_t *child, int64_t code, int signal_numbe
     unreference(process);
 }
 
+bool moult_process_orphan_began(const struct moult_process *process) {
+    for (int slot = 0; slot < MOULT_CHANNEL_SLOTS && process->orphan_count > 0; slot++)
+        if (process->jobs[slot] == &orphan && moult_channel_started(process->channel, slot))
+            return true;
+    return false;
+}
+
 void moult_process_ask_exit(struct moult_process *process) {
     if (process->ended || process->asked)
         return;

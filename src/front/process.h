@@ -59,6 +59,8 @@ void *moult_process_owner(const struct moult_process *process);
 bool moult_process_began(const struct moult_process *process, const struct moult_job *job);
 /* Jobs in the worker whose owners took them back. */
 unsigned moult_process_orphans(const struct moult_process *process);
+/* One of them at least was begun. */
+bool moult_process_orphan_began(const struct moult_process *process);
 
 void moult_process_ask_exit(struct moult_process *process);
 /* `reason` becomes that of the end. */

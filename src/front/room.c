@@ -15,7 +15,7 @@
  *   1  was replaced, idle, still warm           the longest unused first, in each row
  *   2  was replaced, idle, woken by its name    for PAUSE_NS, or has had its slice of time, unless
  *   3  was replaced, idle, leased               an update or the current one asks
- *   4  another slot's current one, unused for IDLE_NS            memory alone
+ *   4  another slot's current one, unused for IDLE_SECONDS          memory alone
  *   5  was replaced, and busy                   for its slice of time at least, the longest first;
  *                                               for memory by an update alone
  *
@@ -35,7 +35,7 @@
 #include "front/slot.h"
 
 #define SECOND_NS 1000000000ull
-#define IDLE_NS (10 * SECOND_NS)
+#define IDLE_SECONDS 10
 #define PAUSE_NS (SECOND_NS / 4)
 #define PATIENCE_NS SECOND_NS
 #define SLICE_NS (5 * SECOND_NS)
@@ -83,9 +83,10 @@ static unsigned row_of(const struct moult_generation *generation, const struct w
     if (!has_worker(generation) || is_leaving(generation) || generation->kept)
         return 0;
     bool idle = moult_generation_unasked(generation);
+    uint64_t idle_ns = moult_fault_seconds("IDLE", IDLE_SECONDS) * SECOND_NS;
     if (generation->phase == MOULT_GENERATION_CURRENT)
         return generation->slot != wish->slot && idle && generation->ready &&
-                       wish->now_ns >= generation->used_ns + IDLE_NS
+                       wish->now_ns >= generation->used_ns + idle_ns
                    ? 4 : 0;
     if (generation->phase != MOULT_GENERATION_WARM)
         return 0;
@@ -179,16 +180,15 @@ struct memory {
     uint64_t used_bytes;       /* Of all workers, as they will be when they have loaded. */
     uint64_t promised_bytes;   /* What of that is not there yet. */
     uint64_t leaving_bytes;    /* Of those that are about to end. */
-    uint64_t movable_bytes;    /* Of those that are, and of those that can be put to sleep. */
+    uint64_t movable_bytes;    /* Of those that are, and of those that may yet be put to sleep. */
 };
 
 /* Some time or other, not only now. */
 static bool is_movable(const struct moult_generation *generation, const struct wish *wish) {
-    if (is_leaving(generation))
+    if (generation->slot != wish->slot || is_leaving(generation))
         return true;
-    if (generation->phase == MOULT_GENERATION_CURRENT)
-        return generation->slot != wish->slot;
-    return generation->phase == MOULT_GENERATION_WARM;
+    return generation->phase == MOULT_GENERATION_WARM ||
+           generation->phase == MOULT_GENERATION_DRAINING;
 }
 
 static void add_worker(struct memory *memory, struct moult_generation *generation,
@@ -196,11 +196,12 @@ static void add_worker(struct memory *memory, struct moult_generation *generatio
     if (generation->process == NULL)
         return;
     uint64_t bytes = moult_machine_resident_bytes(moult_process_pid(generation->process));
-    memory->leaving_bytes += is_leaving(generation) ? bytes : 0;
-    memory->movable_bytes += is_movable(generation, wish) ? bytes : 0;
-    uint64_t need = generation->ready || is_leaving(generation) ? bytes : need_of(generation);
-    memory->used_bytes += need > bytes ? need : bytes;
-    memory->promised_bytes += need > bytes ? need - bytes : 0;
+    bool loading = !generation->ready && !is_leaving(generation);
+    uint64_t used = loading && need_of(generation) > bytes ? need_of(generation) : bytes;
+    memory->used_bytes += used;
+    memory->promised_bytes += used - bytes;
+    memory->leaving_bytes += is_leaving(generation) ? used : 0;
+    memory->movable_bytes += is_movable(generation, wish) ? used : 0;
 }
 
 static struct memory measure(struct moult_slots *slots, const struct wish *wish) {
@@ -213,6 +214,7 @@ static struct memory measure(struct moult_slots *slots, const struct wish *wish)
         if (slot->claim.given && !own) {
             memory.used_bytes += slot->claim.bytes;
             memory.promised_bytes += slot->claim.bytes;
+            memory.movable_bytes += slot->claim.bytes;
         }
     }
     return memory;

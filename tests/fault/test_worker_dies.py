@@ -1,5 +1,6 @@
 """Workers that die, hang or never start: no admitted request is lost, what serves goes on."""
 
+import json
 import os
 import re
 import signal
@@ -258,6 +259,26 @@ def test_deadly_requests_do_not_roll_a_model_back(serve_with_faults, tiny):
         assert server.post("/v1/embeddings", {"input": DEADLY}).status == 500
     assert server.fingerprint() == tiny.fingerprints["b"]
     assert server.embed("london").status == 200
+
+
+def test_deadly_requests_whose_clients_leave_do_not_roll_a_model_back_either(
+        serve_with_faults, faults, tiny):
+    faults.environment["MOULT_FAULTS_WATCHDOG_S"] = "3"
+    server = serve_with_faults(tiny["a"], options=["--allow-model-from", tiny.place])
+    server.updated(tiny["b"])
+    until("the old worker to be known", lambda: len(server.workers()) == 2)
+    old = server.workers()[0]
+    for _ in range(6):
+        worker = until("a worker", lambda: [pid for pid in server.workers() if pid != old])[0]
+        until("it to answer", lambda: server.embed("london").status == 200)
+        body = json.dumps({"inputs": "\x01moult-fault:hang london"})
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(f"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+                               f"{len(body)}\r\n\r\n{body}".encode())
+            time.sleep(0.2)   # Until it has been begun; where it has not, nothing is shown.
+        until("the watchdog to end it", lambda: not alive(worker))
+    assert server.embed("london").headers["x-moult-generation"] == "2"
+    assert server.generation() == 2
 
 
 def test_a_model_that_keeps_dying_gives_way_to_the_previous_one(serve_with_faults, faults, tiny):

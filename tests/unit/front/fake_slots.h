@@ -26,6 +26,7 @@ static struct {
     void *listener_context;
     unsigned forgotten;
     struct moult_update_order last_order;
+    enum moult_prompt last_prompt;
 } fake;
 
 /* --allow-model-from */
@@ -103,6 +104,7 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "Too much waits.");
     }
     fake.submitted++;
+    fake.last_prompt = job->options.prompt;
     if (begins(&view, "wait") && fake.kept_count < FAKE_KEPT_MAX)
         fake.kept[fake.kept_count++] = job;
     else

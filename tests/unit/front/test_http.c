@@ -528,6 +528,35 @@ static void test_updates(void **state) {
     close(fd);
 }
 
+/* A model named in the body replaces that of the header, and its prompt with it. */
+static void test_prompts(void **state) {
+    (void)state;
+    static const struct {
+        const char *header, *body;
+        enum moult_prompt prompt;
+    } cases[] = {
+        {"", "{\"input\":\"a\"}", MOULT_PROMPT_NONE},
+        {"x-moult-model: tiny:query\r\n", "{\"input\":\"a\"}", MOULT_PROMPT_QUERY},
+        {"x-moult-model: tiny:query\r\n", "{\"input\":\"a\",\"model\":null}", MOULT_PROMPT_QUERY},
+        {"x-moult-model: tiny:query\r\n", "{\"input\":\"a\",\"model\":\"tiny\"}",
+         MOULT_PROMPT_NONE},
+        {"x-moult-model: tiny:query\r\n", "{\"input\":\"a\",\"model\":\"tiny:document\"}",
+         MOULT_PROMPT_DOCUMENT},
+    };
+    int fd = dial();
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char head[256];
+        snprintf(head, sizeof head,
+                 "POST /v1/embeddings HTTP/1.1\r\n" HOST "%sContent-Length: %zu\r\n\r\n",
+                 cases[i].header, strlen(cases[i].body));
+        say(fd, head);
+        say(fd, cases[i].body);
+        assert_int_equal(hear(fd), 200);
+        assert_int_equal(fake.last_prompt, cases[i].prompt);
+    }
+    close(fd);
+}
+
 static void test_leases(void **state) {
     (void)state;
     static const struct {
@@ -642,6 +671,7 @@ int main(void) {
         SERVED(test_slow_reader),
         SERVED(test_errors),
         SERVED(test_updates),
+        SERVED(test_prompts),
         SERVED(test_leases),
         SERVED(test_drain),
         SERVED(test_close_with_open_requests),
