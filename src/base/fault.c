@@ -75,8 +75,14 @@ void moult_fault_point(const char *point) {
     size_t length = strlen(point);
     if (size <= 0 || strncmp(line, point, length) != 0 || line[length] != ' ')
         return;
+    const char *action = line + length + 1;
     note_reached(file, point);
-    act(line + length + 1, point);
+    if (says(action, "once:")) {
+        int emptied = truncate(file, 0);
+        (void)emptied;
+        action += strlen("once:");
+    }
+    act(action, point);
 }
 
 void moult_fault_text(const char *text, size_t size) {
