@@ -1,5 +1,6 @@
 #include "base/machine.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
@@ -332,6 +333,26 @@ uint64_t moult_machine_peak_bytes(int pid) {
     char folder[64];
     snprintf(folder, sizeof folder, "/proc/%d", pid == 0 ? (int)getpid() : pid);
     return read_keyed(folder, "/status", "VmHWM") * 1024;
+}
+
+void moult_machine_times(int pid, struct moult_process_times *times) {
+    char path[64];
+    *times = (struct moult_process_times){0};
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *task; tasks != NULL && (task = readdir(tasks)) != NULL;) {
+        uint64_t ran_ns, waited_ns;
+        char *name = moult_format("/%s/schedstat", task->d_name);
+        char *text = task->d_name[0] != '.' ? read_text(path, name) : NULL;
+        if (text != NULL && sscanf(text, "%" SCNu64 " %" SCNu64, &ran_ns, &waited_ns) == 2) {
+            times->ran_ns += ran_ns;
+            times->waited_ns += waited_ns;
+        }
+        free(name);
+        free(text);
+    }
+    if (tasks != NULL)
+        closedir(tasks);
 }
 
 uint64_t moult_clock_ns(void) {

@@ -15,6 +15,12 @@ uint64_t moult_machine_memory_free_bytes(void);
 uint64_t moult_machine_resident_bytes(int pid);
 /* The most that it ever was. */
 uint64_t moult_machine_peak_bytes(int pid);
+/* Nanoseconds for which the threads of a process have run, and for which they wanted to
+ * and somebody else did; 0 where the machine does not say, or it is gone. */
+struct moult_process_times {
+    uint64_t ran_ns, waited_ns;
+};
+void moult_machine_times(int pid, struct moult_process_times *times);
 /* CLOCK_MONOTONIC. */
 uint64_t moult_clock_ns(void);
 

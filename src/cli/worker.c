@@ -55,7 +55,7 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
                                           {"threads", required_argument, NULL, 't'},
                                           {"label", required_argument, NULL, 'l'},
                                           {"memory", required_argument, NULL, 'm'},
-                                          {"urgent", no_argument, NULL, 'u'},
+                                          {"haste", required_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
     unsigned long number;
     bool have_channel = false;
@@ -75,8 +75,8 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
             options->memory_bytes = number;
         else if (option == 'l')
             options->label = optarg;
-        else if (option == 'u')
-            options->urgent = true;
+        else if (option == 'h' && (good = read_only_number(optarg, MOULT_HASTE_FULL, &number)))
+            options->haste = (enum moult_haste)number;
         else if (option == '?')
             good = false;
         if (!good)

@@ -30,6 +30,9 @@
 
 #define SECOND_NS 1000000000ull
 #define WATCHDOG_LOOK_NS SECOND_NS
+/* In so much time it has to get a tenth of a core, or else be waiting for something else. */
+#define HUNGER_LOOK_NS (2 * SECOND_NS)
+#define HUNGER_SHARE 10
 #define MEMORY_LOOK_NS (SECOND_NS / 100)
 #define ROOM_LOOK_NS (SECOND_NS / 10)
 #define EXIT_GRACE_S 5
@@ -173,18 +176,21 @@ int moult_generation_run(struct moult_generation *generation, struct moult_error
     char *label = moult_format("%s %llu", generation->slot->name,
                                (unsigned long long)generation->number);
     const struct moult_generation *current = generation->slot->current;
+    bool nobody_serves = current == NULL || current == generation || !current->ready;
     struct moult_process_order order = {
         .folder = folder,
         .label = label,
         .threads = slots->threads,
-        .urgent = current == NULL || current == generation || !current->ready,
+        .haste = nobody_serves      ? MOULT_HASTE_FULL
+                 : generation->starved ? MOULT_HASTE_SOME
+                                       : MOULT_HASTE_NONE,
     };
     /* A limit is for one that nobody needs yet. What serves, or has served, starts whatever the
      * machine says: there is nothing to be lost by it. */
     generation->promised_bytes =
         generation->phase == MOULT_GENERATION_CANDIDATE ? moult_room_promise(generation) : 0;
     order.memory_bytes = generation->promised_bytes == UINT64_MAX ? 0 : generation->promised_bytes;
-    generation->restart_ns = 0;
+    generation->restart_ns = generation->hunger_ns = 0;
     generation->ready = false;
     generation->process =
         moult_process_start(slots->loop, &order, &process_events, generation, error);
@@ -429,6 +435,17 @@ static void end_candidate(struct moult_generation *generation, const char *reaso
     moult_generation_leave(generation);
 }
 
+/* It was ended for that alone, and runs again. */
+static bool begin_with_haste(struct moult_generation *generation) {
+    struct moult_error error;
+    if (!generation->starved || generation->hasty)
+        return false;
+    moult_log_info("Generation %llu of %s got no CPU while it loaded: it begins anew, with haste.",
+                   (unsigned long long)generation->number, generation->slot->name);
+    generation->hasty = true;
+    return moult_generation_run(generation, &error) == 0;
+}
+
 static bool is_needed(const struct moult_generation *generation) {
     if (generation->phase == MOULT_GENERATION_CURRENT && !generation->slot->slots->stopping)
         return true;
@@ -486,7 +503,8 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
     generation->ready = false;
     generation->kill_ns = 0;
     if (generation->phase == MOULT_GENERATION_CANDIDATE) {
-        end_candidate(generation, end->reason);
+        if (!begin_with_haste(generation))
+            end_candidate(generation, end->reason);
     } else if (is_hopeless(generation, was_ready, end)) {
         moult_generation_give_up(generation, end->reason);
     } else if (may_sleep(generation)) {
@@ -622,6 +640,27 @@ static void watch(struct moult_generation *generation, uint64_t now_ns) {
     moult_process_kill(generation->process, reason);
 }
 
+/* A candidate begins with threads that run when nobody else wants to, which the one that serves
+ * does not feel. Where the machine is never idle it would never be ready. No thread can raise
+ * itself; so it is started again, with some haste. What is lost is little: it had got nowhere. */
+static bool starves(struct moult_generation *generation, uint64_t now_ns) {
+    struct moult_process_times before = generation->times, *times = &generation->times;
+    if (generation->starved || now_ns < generation->hunger_ns)
+        return false;
+    bool first = generation->hunger_ns == 0;
+    generation->hunger_ns = now_ns + HUNGER_LOOK_NS;
+    moult_machine_times(moult_process_pid(generation->process), times);
+    return !first && times->ran_ns - before.ran_ns < HUNGER_LOOK_NS / HUNGER_SHARE &&
+           times->waited_ns - before.waited_ns > HUNGER_LOOK_NS / 2;
+}
+
+static void watch_hunger(struct moult_generation *generation, uint64_t now_ns) {
+    if (!starves(generation, now_ns))
+        return;
+    generation->starved = true;
+    moult_process_kill(generation->process, "Its worker was started again, with some haste.");
+}
+
 static void watch_memory(struct moult_generation *generation) {
     char reason[160];
     if (moult_memory_exceeds(moult_process_pid(generation->process), generation->promised_bytes,
@@ -672,6 +711,7 @@ uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now
     }
     if (generation->process != NULL && generation->promised_bytes > 0) {
         watch_memory(generation);
+        watch_hunger(generation, now_ns);
         due_ns = now_ns + MEMORY_LOOK_NS;
     }
     lower(&due_ns, generation->restart_ns);

@@ -97,7 +97,7 @@ static void inherit(uv_stdio_container_t *container, int fd) {
 static int spawn(struct moult_process *process, uv_loop_t *loop,
                  const struct moult_process_order *order, int folder_fd) {
     char channel_argument[64], folder_argument[32], parent_argument[32], threads_argument[32];
-    char memory_argument[40];
+    char memory_argument[40], haste_argument[16];
     char *label_argument = moult_format("--label=%s", order->label);
     snprintf(channel_argument, sizeof channel_argument, "--channel=%d,%d,%d", FIRST_CHANNEL_FD,
              FIRST_CHANNEL_FD + 1, FIRST_CHANNEL_FD + 2);
@@ -106,9 +106,10 @@ static int spawn(struct moult_process *process, uv_loop_t *loop,
     snprintf(threads_argument, sizeof threads_argument, "--threads=%u", order->threads);
     snprintf(memory_argument, sizeof memory_argument, "--memory=%llu",
              (unsigned long long)order->memory_bytes);
+    snprintf(haste_argument, sizeof haste_argument, "--haste=%d", (int)order->haste);
     char *arguments[] = {"moult",         "worker",         channel_argument, folder_argument,
                          parent_argument, threads_argument, memory_argument,  label_argument,
-                         order->urgent ? "--urgent" : NULL, NULL};
+                         haste_argument,  NULL};
     uv_stdio_container_t descriptors[CHILD_FDS] = {{.flags = UV_IGNORE}};
     int channel_fds[MOULT_CHANNEL_FDS];
     moult_channel_worker_fds(process->channel, channel_fds);

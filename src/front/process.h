@@ -18,7 +18,7 @@ struct moult_process_order {
     const char *folder;      /* The installed revision. */
     const char *label;       /* "minilm 7" */
     uint32_t threads;
-    bool urgent;             /* Nothing serves beside it: it need not yield while it loads. */
+    enum moult_haste haste;
     uint64_t memory_bytes;   /* It must not take more until it is ready; 0: it may. */
 };
 

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "base/hash.h"
+#include "base/machine.h"
 #include "front/asked.h"
 #include "front/latency.h"
 #include "front/options.h"
@@ -76,6 +77,10 @@ struct moult_generation {
     /* The present run. */
     struct moult_process *process;    /* NULL between two runs. */
     uint64_t promised_bytes;          /* Of memory, until it is ready; 0: no limit. */
+    bool starved;                     /* A candidate that got no CPU, … */
+    bool hasty;                       /* … and is loading once more for that. */
+    uint64_t hunger_ns;               /* When that is looked at again, … */
+    struct moult_process_times times; /* … and what it had had by then. */
     bool ready;
     uint64_t ready_ns;
     uint64_t lost_ns;                 /* Since when it is being restarted in vain; 0: it is not. */

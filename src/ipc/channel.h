@@ -15,7 +15,7 @@
  *
  *     moult worker --channel=3,4,5 --folder=6 --parent=PID --threads=N --label="minilm 7"
  *
- * with --urgent where it need not yield to another while it loads, and --memory=BYTES where it
+ * with --haste=0, 1 or 2 (enum moult_haste) for the time while it loads, and --memory=BYTES where it
  * must not take more than that until it is ready,
  * with the descriptors of moult_channel_worker_fds() and of the installed
  * folder under the numbers that it names, and PID its own. All other
@@ -55,6 +55,13 @@ struct moult_worker_report {
     uint32_t dimensions, tokens_max, vocabulary_size, layers, threads;
     /* Computed before it loads (model/footprint.h): at most, and once it serves. 0: not known. */
     uint64_t memory_peak_bytes, memory_bytes;
+};
+
+/* How a worker loads. */
+enum moult_haste {
+    MOULT_HASTE_NONE,     /* When nobody else wants the CPU. */
+    MOULT_HASTE_SOME,     /* With a small part of it. */
+    MOULT_HASTE_FULL      /* Like any other: nothing serves beside it. */
 };
 
 struct moult_channel;

@@ -80,9 +80,11 @@ void moult_process_unlimit_memory(struct moult_memory_limit *limit) {
     limit->set = false;
 }
 
-void moult_thread_yield_always(void) {
+void moult_thread_lower(enum moult_haste haste) {
     struct sched_param none = {0};
     /* For Linux a thread is a process here: neither call touches the others. */
-    setpriority(PRIO_PROCESS, 0, MOULT_LOADING_NICE);
-    sched_setscheduler(0, SCHED_BATCH, &none);
+    if (haste == MOULT_HASTE_NONE)
+        sched_setscheduler(0, SCHED_IDLE, &none);
+    else if (haste == MOULT_HASTE_SOME)
+        setpriority(PRIO_PROCESS, 0, MOULT_HASTE_NICE);
 }

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ipc/channel.h"
+
 /* Signals for the whole process group (Ctrl-C, a service manager's SIGTERM) are the
  * front's business: it lets the worker finish what was admitted, and asks it to
  * exit. So the worker ignores them; it dies with its front, or by SIGKILL. */
@@ -31,11 +33,12 @@ struct moult_memory_limit {
 void moult_process_limit_memory(uint64_t bytes, struct moult_memory_limit *limit);
 void moult_process_unlimit_memory(struct moult_memory_limit *limit);
 
-/* The nice value of threads that load. */
-#define MOULT_LOADING_NICE 10
+/* The nice value of a thread that loads with some haste: a quarter to a third of a core where
+ * all cores are busy. */
+#define MOULT_HASTE_NICE 5
 
-/* The calling thread, and all that it starts, yield to everything that serves. There is
- * no way back: without privilege nobody raises a priority. */
-void moult_thread_yield_always(void);
+/* The calling thread, and all that it starts, give way to what serves. There is no
+ * way back: without privilege nobody raises a priority. */
+void moult_thread_lower(enum moult_haste haste);
 
 #endif

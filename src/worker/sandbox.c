@@ -80,8 +80,8 @@ static const struct rule allowed[] = {
     {SCMP_SYS(set_robust_list), 0, {{0}}},
     {SCMP_SYS(prctl), 1, {INT(0, PR_SET_NAME)}},
     /* Loading lowers itself, and may do no more: as root it could also rise. */
-    {SCMP_SYS(setpriority), 3, {INT(0, PRIO_PROCESS), INT(1, 0), INT(2, MOULT_LOADING_NICE)}},
-    {SCMP_SYS(sched_setscheduler), 2, {INT(0, 0), INT(1, SCHED_BATCH)}},
+    {SCMP_SYS(setpriority), 3, {INT(0, PRIO_PROCESS), INT(1, 0), INT(2, MOULT_HASTE_NICE)}},
+    {SCMP_SYS(sched_setscheduler), 2, {INT(0, 0), INT(1, SCHED_IDLE)}},
     /* Signals, for abort(); tgkill() is added in build(). */
     {SCMP_SYS(restart_syscall), 0, {{0}}},
     {SCMP_SYS(rt_sigaction), 0, {{0}}},

@@ -64,7 +64,7 @@ struct worker {
     struct seat seats[MOULT_THREADS_MAX];
     uint32_t threads;                    /* Of the seats, so many are taken. */
     uint64_t memory_bytes;
-    bool urgent;
+    enum moult_haste haste;
     struct moult_error error;
 
     pthread_mutex_t lock;                /* Guards the gate. */
@@ -88,7 +88,7 @@ int moult_worker_main(const struct moult_worker_options *options) {
     moult_log_setup(who, MOULT_LOG_INFO);
     moult_fault_point("start");
 
-    worker.urgent = options->urgent;
+    worker.haste = options->haste;
     worker.memory_bytes = options->memory_bytes;
     worker.threads = options->threads ? options->threads : moult_machine_threads();
     if (worker.threads > MOULT_THREADS_MAX)
@@ -227,8 +227,7 @@ static int load_and_check(struct worker *worker) {
 /* NULL, or `context` where it failed. */
 static void *loading_thread(void *context) {
     struct worker *worker = context;
-    if (!worker->urgent)
-        moult_thread_yield_always();
+    moult_thread_lower(worker->haste);
     return load_and_check(worker) == 0 ? NULL : context;
 }
 

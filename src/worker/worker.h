@@ -15,7 +15,7 @@ struct moult_worker_options {
     const char *label;          /* "minilm 7", for the log. */
     uint32_t threads;           /* 0: what the machine gives. */
     uint64_t memory_bytes;      /* To be kept to until it is ready; 0: no limit. */
-    bool urgent;                /* Nothing serves beside it: loading need not yield. */
+    enum moult_haste haste;
 };
 
 /* Returns the exit code. */
