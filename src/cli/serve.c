@@ -22,7 +22,7 @@
 
 struct arguments {
     struct moult_serve_options serve;
-    const char *api_key_file, *overlong, *cutover, *hook_secret_file;
+    const char *api_key_file, *overlong, *cutover, *swap, *hook_secret_file;
     struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
     const char *hub_cache;
     char *api_key;
@@ -69,6 +69,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
         {"--cutover", "WHEN", "auto", "a new model serves as soon as it can (auto), or when a\n"
          "person says so with moult cutover (manual)", MOULT_OPTION_TEXT, &arguments->cutover, 0,
          0},
+        {"--swap", "HOW", "overlap",
+         "a new model loads beside the old one (overlap), or in its\nplace, where two do not fit: "
+         "requests wait meanwhile (wait)",
+         MOULT_OPTION_TEXT, &arguments->swap, 0, 0},
         {"--update-every", "TIME", "0",
          "look that often whether a model's source has a newer one, and\ntake it; folders are "
          "watched besides; 0: only when asked",
@@ -259,6 +263,14 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
     if (!serve->cutover_manual && strcmp(arguments->cutover, "auto") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID, "--cutover is auto or manual, not \"%.40s\".",
                           arguments->cutover);
+    serve->swap_wait = strcmp(arguments->swap, "wait") == 0;
+    if (!serve->swap_wait && strcmp(arguments->swap, "overlap") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "--swap is overlap or wait, not \"%.40s\".",
+                          arguments->swap);
+    if (serve->swap_wait && serve->cutover_manual)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--swap wait and --cutover manual exclude each other: a model that waits "
+                          "for a person is loaded beside the one that serves.");
     if (arguments->api_key_file != NULL &&
         (arguments->api_key = moult_key_read(arguments->api_key_file, error)) == NULL)
         return -1;

@@ -10,13 +10,13 @@
 
 struct arguments {
     struct moult_client client;
-    const char *slot, *cutover, *revision;
+    const char *slot, *cutover, *swap, *revision;
     bool wait, no_wait, force, json;
 };
 
 static enum moult_parsed parse(struct arguments *arguments, int argc, char **argv,
                                unsigned *operand_count) {
-    struct moult_option options[MOULT_CLIENT_OPTIONS + 7] = {
+    struct moult_option options[MOULT_CLIENT_OPTIONS + 8] = {
         [MOULT_CLIENT_OPTIONS] =
             {"--slot", "NAME", NULL, "which of the served models (default the first)",
              MOULT_OPTION_TEXT, &arguments->slot, 0, 0},
@@ -28,6 +28,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          "auto: it serves as soon as it can; manual: when moult\ncutover says so (default: as the "
          "server was started)",
          MOULT_OPTION_TEXT, &arguments->cutover, 0, 0},
+        {"--swap", "HOW", NULL,
+         "overlap: it loads beside the old model; wait: in its\nplace, while requests wait "
+         "(default: as the server was started)",
+         MOULT_OPTION_TEXT, &arguments->swap, 0, 0},
         {"--revision", "REVISION", NULL,
          "of a model on a hub: a branch, a tag or a commit", MOULT_OPTION_TEXT,
          &arguments->revision, 0, 0},
@@ -57,9 +61,10 @@ int moult_cli_update(int argc, char **argv) {
     enum moult_parsed parsed = parse(&arguments, argc, argv, &operand_count);
     if (parsed != MOULT_PARSED_OK)
         return parsed == MOULT_PARSED_HELP ? MOULT_EXIT_OK : MOULT_EXIT_USAGE;
-    json_t *body = json_pack("{s:b, s:b, s:s*, s:s*, s:s*}", "wait", !arguments.no_wait, "force",
-                             arguments.force, "slot", arguments.slot, "cutover",
-                             arguments.cutover, "revision", arguments.revision);
+    json_t *body = json_pack("{s:b, s:b, s:s*, s:s*, s:s*, s:s*}", "wait", !arguments.no_wait,
+                             "force", arguments.force, "slot", arguments.slot, "cutover",
+                             arguments.cutover, "swap", arguments.swap, "revision",
+                             arguments.revision);
     if (operand_count == 1) {
         /* The server may have been started elsewhere. */
         struct moult_error error;

@@ -171,6 +171,26 @@ static int read_cutover(const json_t *body, struct moult_update_order *order,
     return 0;
 }
 
+static int read_swap(const struct moult_serve_options *options, const json_t *body,
+                     struct moult_update_order *order, struct moult_error *error) {
+    const char *word = NULL;
+    if (moult_json_string(body, "swap", &word, error) < 0)
+        return -1;
+    if (word != NULL)
+        order->swap = strcmp(word, "wait") == 0 ? MOULT_SWAP_WAIT : MOULT_SWAP_OVERLAP;
+    if (order->swap == MOULT_SWAP_OVERLAP && strcmp(word, "overlap") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "\"swap\" must be \"overlap\" or \"wait\".");
+    bool waits = order->swap == MOULT_SWAP_DEFAULT ? options->swap_wait
+                                                   : order->swap == MOULT_SWAP_WAIT;
+    bool manual = order->cutover == MOULT_CUTOVER_DEFAULT ? options->cutover_manual
+                                                          : order->cutover == MOULT_CUTOVER_MANUAL;
+    if (waits && manual && !order->rollback)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "\"swap\": \"wait\" and a manual cut-over exclude each other: a model "
+                          "that waits for a person is loaded beside the one that serves.");
+    return 0;
+}
+
 /* A field that is not known must not be taken for done, so it is refused. */
 static int check_fields(const json_t *body, const char *const *known, struct moult_error *error) {
     const char *key;
@@ -206,19 +226,20 @@ static int read_revision(const json_t *body, struct wish *wish, struct moult_err
     return moult_source_check(wish->place, error);
 }
 
-static int read_wish(const struct moult_slots *slots, const json_t *body, struct wish *wish,
+static int read_wish(const struct moult_server *server, const json_t *body, struct wish *wish,
                      struct moult_error *error) {
     static const char *const of_update[] = {"model",   "slot",    "wait", "force",
-                                            "if_busy", "cutover", "revision", NULL};
-    static const char *const of_rollback[] = {"slot", "wait", "force", "if_busy", NULL};
+                                            "if_busy", "cutover", "swap", "revision", NULL};
+    static const char *const of_rollback[] = {"slot", "wait", "force", "if_busy", "swap", NULL};
     const char *if_busy = "join";
     if (check_fields(body, wish->order.rollback ? of_rollback : of_update, error) != 0 ||
-        read_slot(slots, body, wish, error) != 0 ||
+        read_slot(server->slots, body, wish, error) != 0 ||
         moult_json_string(body, "model", &wish->order.model, error) < 0 ||
         moult_json_boolean(body, "force", &wish->order.force, error) < 0 ||
         moult_json_boolean(body, "wait", &wish->wait, error) < 0 ||
         moult_json_string(body, "if_busy", &if_busy, error) < 0 ||
-        read_cutover(body, &wish->order, error) != 0)
+        read_cutover(body, &wish->order, error) != 0 ||
+        read_swap(server->options, body, &wish->order, error) != 0)
         return -1;
     if (wish->order.model != NULL && wish->order.model[0] == '\0')
         return moult_fail(error, MOULT_ERROR_INVALID, "\"model\" is empty.");
@@ -333,13 +354,13 @@ static json_t *read_body(struct moult_http_request *request) {
 }
 
 static void start_from_body(struct moult_http_request *request, bool rollback) {
-    const struct moult_slots *slots = moult_http_server(request)->slots;
+    const struct moult_server *server = moult_http_server(request);
     struct moult_error error;
     struct wish wish = {.order.rollback = rollback};
     json_t *body = read_body(request);
     if (body == NULL)
         return;
-    if (read_wish(slots, body, &wish, &error) != 0)
+    if (read_wish(server, body, &wish, &error) != 0)
         moult_http_fail(request,
                         error.code == MOULT_ERROR_MISSING ? MOULT_HTTP_NOT_FOUND
                                                           : MOULT_HTTP_INVALID,

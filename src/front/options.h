@@ -36,6 +36,7 @@ struct moult_serve_options {
     bool overlong_error;             /* --overlong error */
     bool strict_models;
     bool cutover_manual;             /* --cutover manual */
+    bool swap_wait;                  /* --swap wait */
     const char *api_key;             /* From --api-key-file; NULL: none. */
     const char **allowed_hosts;      /* [allowed_host_count] */
     unsigned allowed_host_count;

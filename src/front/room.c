@@ -50,6 +50,7 @@ struct wish {
     uint64_t waited_ns, now_ns;
     bool first;                /* An update, or the current one: it need not take turns for long. */
     bool update;
+    bool swap;                 /* Even the current one of the slot goes for it. */
 };
 
 static uint64_t need_of_files(uint64_t file_bytes) {
@@ -187,6 +188,8 @@ struct memory {
 static bool is_movable(const struct moult_generation *generation, const struct wish *wish) {
     if (generation->slot != wish->slot || is_leaving(generation))
         return true;
+    if (generation->phase == MOULT_GENERATION_CURRENT)
+        return wish->swap;
     return generation->phase == MOULT_GENERATION_WARM ||
            generation->phase == MOULT_GENERATION_DRAINING;
 }
@@ -230,6 +233,13 @@ static uint64_t left_bytes(const struct moult_slots *slots, const struct memory 
     return of_budget < of_machine ? of_budget : of_machine;
 }
 
+/* Where an update is refused for what the old model has. */
+static const char *way_out(const struct wish *wish) {
+    bool helps = wish->update && !wish->slot->swapping && !wish->swap &&
+                 moult_slot_current(wish->slot) != NULL;
+    return helps ? " --swap wait unloads the old model first, and lets requests wait." : "";
+}
+
 static void explain(const struct wish *wish, const struct memory *memory, uint64_t left,
                     struct moult_error *error) {
     uint64_t budget_bytes = wish->slot->slots->options->memory_bytes;
@@ -237,13 +247,13 @@ static void explain(const struct wish *wish, const struct memory *memory, uint64
     if (budget_bytes != 0 && memory->used_bytes + left >= budget_bytes)
         moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                    "The model needs %llu MiB of memory or more beside the %llu MiB that other "
-                   "workers have, and --memory allows all of them %llu MiB.",
-                   need_mib, used_mib, (unsigned long long)(budget_bytes >> 20));
+                   "workers have, and --memory allows all of them %llu MiB.%s",
+                   need_mib, used_mib, (unsigned long long)(budget_bytes >> 20), way_out(wish));
     else
         moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                    "The model needs %llu MiB of memory or more beside what is running, and only "
-                   "%llu MiB are free.",
-                   need_mib, (unsigned long long)(left >> 20));
+                   "%llu MiB are free.%s",
+                   need_mib, (unsigned long long)(left >> 20), way_out(wish));
 }
 
 static enum moult_room find_memory(const struct wish *wish, struct moult_error *error) {
@@ -299,6 +309,18 @@ enum moult_room moult_room_claim(struct moult_slot *slot, uint64_t file_bytes,
     else if (room == MOULT_ROOM_LATER)
         moult_slots_wake_by(slot->slots, now_ns + PATIENCE_NS / 10);
     return room;
+}
+
+bool moult_room_is_hopeless(struct moult_slot *slot, uint64_t file_bytes,
+                            struct moult_error *error) {
+    struct wish wish = {
+        .slot = slot, .least_bytes = moult_memory_least(file_bytes), .update = true, .swap = true};
+    struct memory memory = measure(slot->slots, &wish);
+    uint64_t left = left_bytes(slot->slots, &memory);
+    if (wish.least_bytes <= left + memory.movable_bytes)
+        return false;
+    explain(&wish, &memory, left + memory.movable_bytes, error);
+    return true;
 }
 
 void moult_room_let_go(struct moult_slot *slot) {

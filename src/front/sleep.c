@@ -89,6 +89,8 @@ void moult_generation_fall_asleep(struct moult_generation *generation) {
         slot->slots->events->gone(slot->slots->events_context, slot);
     if (generation->phase != MOULT_GENERATION_GONE)
         moult_generation_pump(generation);
+    if (generation->recalled)
+        moult_generation_want(generation);
     moult_generation_drop(generation);
 }
 
@@ -126,6 +128,21 @@ void moult_generation_want(struct moult_generation *generation) {
     moult_slots_wake_by(generation->slot->slots, generation->wanted_ns);
 }
 
+void moult_generation_recall(struct moult_generation *generation) {
+    if (!moult_generation_rests(generation))
+        return;
+    generation->recalled = true;
+    moult_generation_want(generation);
+}
+
+static bool has_other_workers(const struct moult_generation *generation) {
+    const struct moult_slot *slot = generation->slot;
+    for (unsigned i = 0; i < slot->generation_count; i++)
+        if (slot->generations[i]->process != NULL)
+            return true;
+    return false;
+}
+
 static void refuse(struct moult_generation *generation, const char *message) {
     generation->wanted_ns = 0;
     moult_slots_refuse(&generation->queue, message);
@@ -145,7 +162,7 @@ void moult_generation_give_up(struct moult_generation *generation, const char *r
 static void wake(struct moult_generation *generation) {
     struct moult_error error;
     generation->wanted_ns = 0;
-    generation->asleep = false;
+    generation->asleep = generation->recalled = false;
     generation->by_name = generation->phase != MOULT_GENERATION_CURRENT;
     if (moult_generation_run(generation, &error) == 0)
         return;
@@ -156,6 +173,14 @@ static void wake(struct moult_generation *generation) {
 }
 
 void moult_generation_try_wake(struct moult_generation *generation, uint64_t now_ns) {
+    bool stopping = generation->slot->slots->stopping;
+    if (generation->slot->swapping)
+        return;
+    if (generation->recalled && !(stopping && moult_generation_unasked(generation))) {
+        if (!has_other_workers(generation))
+            wake(generation);
+        return;
+    }
     if (moult_generation_unasked(generation)) {
         generation->wanted_ns = 0;   /* They have gone. */
         return;

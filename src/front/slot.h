@@ -69,6 +69,7 @@ struct moult_generation {
     /* Sleep. */
     bool asleep;                      /* It has no worker, and gets one when a job waits. */
     bool falling_asleep;              /* Its worker was asked to finish and end. */
+    bool recalled;                    /* It is given a worker at once, wanted or not. */
     bool by_name;                     /* Its worker was raised for those who name it. */
     uint64_t wanted_ns;               /* Since when a job waits for room for its worker; 0: none. */
     uint64_t used_ns;                 /* When a job last came or was answered. */
@@ -109,6 +110,7 @@ struct moult_slot {
     struct moult_latency latency;
     struct moult_queue queue;
     struct moult_asked *asked;        /* NULL: nobody wants to know what changes. */
+    bool swapping;                    /* Nobody of it gets a worker but a candidate (swap.c). */
     uint64_t restarts;                /* Of workers that ended unasked. */
     /* The place that an update has asked for or been given, for a worker that is not there yet. */
     struct {
@@ -188,6 +190,9 @@ enum moult_room { MOULT_ROOM_GIVEN, MOULT_ROOM_LATER, MOULT_ROOM_NEVER };
 enum moult_room moult_room_claim(struct moult_slot *slot, uint64_t file_bytes,
                                  struct moult_error *error);
 void moult_room_let_go(struct moult_slot *slot);
+/* Not even without any other worker of its slot. */
+bool moult_room_is_hopeless(struct moult_slot *slot, uint64_t file_bytes,
+                            struct moult_error *error);
 /* What the worker of a candidate may take. */
 uint64_t moult_room_promise(const struct moult_generation *candidate);
 /* The same for a worker of a generation that sleeps, which has been wanted for so long. */
@@ -204,6 +209,8 @@ void moult_generation_sleep(struct moult_generation *generation);
 void moult_generation_fall_asleep(struct moult_generation *generation);
 /* For one that sleeps, whenever a job has come. */
 void moult_generation_want(struct moult_generation *generation);
+/* It has to serve again, as soon as a candidate that has failed is gone. */
+void moult_generation_recall(struct moult_generation *generation);
 /* Gives it a worker where there is room. */
 void moult_generation_try_wake(struct moult_generation *generation, uint64_t now_ns);
 /* It could not be loaded, for that reason; those who wait are told so. */

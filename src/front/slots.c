@@ -51,9 +51,9 @@ struct moult_slot *moult_slots_add(struct moult_slots *slots, const char *name,
 
 /* Admission. */
 
-static bool has_room(const struct moult_slots *slots, uint32_t count) {
-    return slots->waiting_texts == 0 ||
-           slots->waiting_texts + (uint64_t)count <= slots->options->waiting_texts_max;
+static bool has_room(const struct moult_slots *slots, const struct moult_job *job) {
+    return slots->waiting_texts == 0 || job->slot->swapping ||
+           slots->waiting_texts + (uint64_t)job->count <= slots->options->waiting_texts_max;
 }
 
 static int check_generation(const struct moult_job *job, struct moult_error *error) {
@@ -78,7 +78,7 @@ static int check_generation(const struct moult_job *job, struct moult_error *err
 static int check_share(const struct moult_job *job, struct moult_error *error) {
     const struct moult_generation *pinned = job->pinned;
     uint32_t most = job->slot->slots->options->waiting_texts_max / 2;
-    if (pinned == NULL || pinned->ready || pinned->queue.texts == 0 ||
+    if (pinned == NULL || pinned->ready || job->slot->swapping || pinned->queue.texts == 0 ||
         pinned->queue.texts + (uint64_t)job->count <= most)
         return 0;
     return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
@@ -94,7 +94,7 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "The server is shutting down.");
     if (check_generation(job, error) != 0)
         return -1;
-    if (!has_room(slots, job->count))
+    if (!has_room(slots, job))
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                           "%u texts wait already; at most %u may. Try again in a moment.",
                           slots->waiting_texts, slots->options->waiting_texts_max);

@@ -9,6 +9,8 @@
  *   room     place and memory for one more worker,  a warm generation has the model
  *            or somebody unloaded for it (room.c)
  *   reserve  the new number goes to the disk        it has one already, and loads again
+ *   swap     --swap wait: the old model's worker    --swap overlap; nothing serves yet; a warm
+ *            ends, requests wait (swap.c)           generation has the model
  *   load     a worker reads the model               a warm generation has it
  *   check    the worker checks itself, which warms  a warm generation has it
  *   compare  texts that were asked, under both      a rollback, --report 0, nothing serves yet,
@@ -81,7 +83,15 @@ static bool has_a_new_generation(const struct moult_update *update) {
 
 static bool needs_a_person(const struct moult_update *update) {
     return has_a_source(update) && moult_slot_current(update->slot) != NULL &&
-           moult_update_is_manual(update);
+           !update->swapping && moult_update_is_manual(update);
+}
+
+static bool needs_room(const struct moult_update *update) {
+    return has_no_generation(update) && !moult_update_swaps(update);
+}
+
+static bool needs_the_old_place(const struct moult_update *update) {
+    return has_no_generation(update) && moult_update_swaps(update);
 }
 
 static const struct step {
@@ -92,8 +102,9 @@ static const struct step {
     [MOULT_PHASE_QUEUED] = {"queued", NULL, moult_update_begin},
     [MOULT_PHASE_FETCH] = {"fetching", has_a_source, fetch},
     [MOULT_PHASE_VERIFY] = {"verifying", has_unread_files, moult_update_verify},
-    [MOULT_PHASE_ROOM] = {"waiting for room", has_no_generation, moult_update_try_room},
+    [MOULT_PHASE_ROOM] = {"waiting for room", needs_room, moult_update_try_room},
     [MOULT_PHASE_RESERVE] = {"reserving", has_no_number, reserve},
+    [MOULT_PHASE_SWAP] = {"making room", needs_the_old_place, moult_update_try_swap},
     [MOULT_PHASE_LOAD] = {"loading", has_no_generation, load},
     [MOULT_PHASE_CHECK] = {"checking", has_a_new_generation, check},
     [MOULT_PHASE_COMPARE] = {"comparing", moult_update_wants_comparison, moult_update_compare},

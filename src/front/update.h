@@ -31,6 +31,7 @@ enum moult_update_phase {
     MOULT_PHASE_VERIFY,
     MOULT_PHASE_ROOM,
     MOULT_PHASE_RESERVE,
+    MOULT_PHASE_SWAP,
     MOULT_PHASE_LOAD,
     MOULT_PHASE_CHECK,
     MOULT_PHASE_COMPARE,
@@ -56,6 +57,12 @@ enum moult_cutover {
     MOULT_CUTOVER_MANUAL      /* When a person says so. */
 };
 
+enum moult_swap {
+    MOULT_SWAP_DEFAULT,       /* As `moult serve --swap` says. */
+    MOULT_SWAP_OVERLAP,       /* The new model loads beside the old one: nobody waits. */
+    MOULT_SWAP_WAIT           /* It loads in the old one's place: requests wait. */
+};
+
 struct moult_update_order {
     struct moult_slot *slot;
     const char *model;        /* A place to take it from, which is allowed (allowed.h), or NULL:
@@ -64,6 +71,7 @@ struct moult_update_order {
     bool force;               /* Even a revision that serves already, or was refused before. */
     bool reject_if_busy;
     enum moult_cutover cutover;   /* A rollback never waits. */
+    enum moult_swap swap;         /* WAIT and a manual cut-over exclude each other. */
     bool polled;              /* Nobody asked: looks for news in the slot's source, and is quiet
                                  where there are none. See moult_updates_start(). */
 };

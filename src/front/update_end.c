@@ -157,6 +157,7 @@ static void let_go(struct moult_update *update) {
     moult_update_stop_comparing(update);
     if (update->phase >= MOULT_PHASE_ROOM && update->phase <= MOULT_PHASE_LOAD)
         moult_room_let_go(update->slot);
+    moult_update_end_swap(update);
     if (update->candidate == NULL)
         return;
     if (update->candidate->kept)

@@ -150,6 +150,8 @@ static void join(struct moult_update *update, const struct moult_update_order *o
     update->force = update->force || order->force;
     if (order->cutover != MOULT_CUTOVER_DEFAULT)
         update->cutover = order->cutover;
+    if (order->swap != MOULT_SWAP_DEFAULT)
+        update->swap = order->swap;
     if (update->polled) {
         update->polled = false;
         update->asked_by = MOULT_ASKED_BY_PERSON;
@@ -165,6 +167,7 @@ static struct moult_update *make_from(struct moult_updates *updates,
     update->named = order->model != NULL && strcmp(order->model, order->slot->source) != 0;
     update->polled = order->polled;
     update->cutover = order->cutover;
+    update->swap = order->swap;
     return update;
 }
 

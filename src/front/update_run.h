@@ -49,6 +49,8 @@ struct moult_update {
     bool force, polled;
     bool named;                          /* A caller did, and it is not the slot's own. */
     enum moult_cutover cutover;
+    enum moult_swap swap;
+    bool swapping;                       /* The slot has no worker, for its sake. */
     char note[MOULT_UPDATE_NOTE_BYTES];  /* The reason of a LIVE one: "", or why it rolls back. */
     struct moult_fetch *fetch;           /* While it fetches. */
     bool fetched;                        /* `revision` is installed. */
@@ -141,6 +143,14 @@ void moult_updates_tell_listeners(struct moult_updates *updates);
 /* `ended`: the reason; NULL where it has only gone on from `from`. */
 void moult_update_tell_observers(struct moult_update *update, enum moult_update_phase from,
                                  double seconds, const char *ended);
+
+/* swap.c */
+/* It loads in the old one's place. */
+bool moult_update_swaps(const struct moult_update *update);
+/* It waits for that place: perhaps it can have it now. */
+void moult_update_try_swap(struct moult_update *update);
+/* It has ended: where it is not live, the old model serves again. */
+void moult_update_end_swap(struct moult_update *update);
 
 /* update_measure.c */
 /* It has come from there, after so long. */

@@ -37,7 +37,9 @@ struct moult_slot *moult_updates_slot_of(struct moult_updates *updates, uint64_t
 static void move_on(struct moult_updates *updates, struct moult_update *update) {
     if (update == NULL)
         return;
-    if (update->phase == MOULT_PHASE_ROOM)
+    if (update->phase == MOULT_PHASE_SWAP)
+        moult_update_try_swap(update);
+    else if (update->phase == MOULT_PHASE_ROOM)
         moult_update_try_room(update);
     else if (update->phase == MOULT_PHASE_QUEUED && updates->sweep == NULL)
         moult_update_begin(update);

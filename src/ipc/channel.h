@@ -15,8 +15,8 @@
  *
  *     moult worker --channel=3,4,5 --folder=6 --parent=PID --threads=N --label="minilm 7"
  *
- * with --haste=0, 1 or 2 (enum moult_haste) for the time while it loads, and --memory=BYTES where it
- * must not take more than that until it is ready,
+ * with --haste=0, 1 or 2 (enum moult_haste) for the time while it loads, and --memory=BYTES
+ * where it must not take more than that until it is ready,
  * with the descriptors of moult_channel_worker_fds() and of the installed
  * folder under the numbers that it names, and PID its own. All other
  * descriptors above 2 are closed by the worker. */

@@ -163,11 +163,14 @@ static int check_memory(struct worker *worker) {
         return 0;
     return moult_fail(&worker->error, MOULT_ERROR_LIMIT,
                       "The model needs %llu MiB of memory while it loads (weights %llu, tokenizer "
-                      "%llu, %u threads %llu, loading %llu), and only %llu MiB are free.",
+                      "%llu, %u threads %llu, loading %llu), and only %llu MiB are free.%s",
                       MIB_OF(report->memory_peak_bytes), MIB_OF(footprint.weights),
                       MIB_OF(footprint.tokenizer), worker->threads,
                       MIB_OF(worker->threads * footprint.thread), MIB_OF(footprint.loading),
-                      MIB_OF(worker->memory_bytes));
+                      MIB_OF(worker->memory_bytes),
+                      worker->haste == MOULT_HASTE_FULL
+                          ? ""
+                          : " --swap wait unloads the old model first, and lets requests wait.");
 }
 
 static void describe_model(struct worker *worker) {

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 import models
-from fixtures import FAULTS
+from fixtures import FAULTS, Known
 from loading import BUILD, assert_clean
 from serving import HealthPoll, until
 
@@ -162,6 +162,23 @@ def test_a_container_of_half_a_gigabyte(group, serve_in, real, tmp_path):
     assert threads_of(server) == min(2, len(os.sched_getaffinity(0)))
     refused_for_memory(server, real, folder)
     assert server.updated(real["b"]) > 1
+    assert group.kills() == 0
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
+def test_what_does_not_fit_beside_fits_in_the_place_of_the_old_one(group, serve_in, tmp_path):
+    """Two models of 160 MiB in a group of 256."""
+    known = Known(tmp_path, **{letter: models.make_large(tmp_path / letter / "large", seed)
+                               for seed, letter in enumerate("ab", 1)})
+    group.limit(memory=256 * MIB)
+    server = serve_in(known["a"], options=[ALLOW, tmp_path])
+    refused_for_memory(server, known, known["b"], "--swap wait")
+    with HealthPoll(server), known.load(server, connections=2) as load:
+        load.wait_for_answers(50)
+        for letter in "ba":
+            generation = server.updated(known[letter], swap="wait", force=True)
+            load.wait_for_answers(50, generation=generation)
+        assert_clean(load.stop())
     assert group.kills() == 0
 
 

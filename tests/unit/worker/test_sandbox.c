@@ -207,7 +207,7 @@ static int type_on_the_terminal(void) {
 }
 
 static int lower_more_than_loading_does(void) {
-    return setpriority(PRIO_PROCESS, 0, MOULT_LOADING_NICE + 1);
+    return setpriority(PRIO_PROCESS, 0, MOULT_HASTE_NICE + 1);
 }
 
 static int lower_the_parent(void) {
@@ -355,7 +355,8 @@ static int work_as_a_worker_does(void) {
     pthread_t thread;
     void *result = NULL;
     struct timespec now;
-    moult_thread_yield_always();
+    moult_thread_lower(MOULT_HASTE_NONE);
+    moult_thread_lower(MOULT_HASTE_SOME);
     char *large = moult_allocate_large(LARGE), *small = malloc(5000);
     if (!large || !small)
         return -1;
