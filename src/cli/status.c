@@ -31,8 +31,9 @@ static void print_figures(const json_t *event) {
     if (figure_in(event, "fetched_bytes") > 0)
         printf(", %.1f MB fetched", figure_in(event, "fetched_bytes") / 1e6);
     if (figure_in(memory, "candidate_bytes") > 0)
-        printf(", %.0f MB of memory, %.0f MB with the one before",
-               figure_in(memory, "candidate_bytes") / 1e6, figure_in(memory, "both_bytes") / 1e6);
+        printf(", %.0f MiB of memory, %.0f MiB with the one before",
+               figure_in(memory, "candidate_bytes") / 0x1p20,
+               figure_in(memory, "both_bytes") / 0x1p20);
     if (figure_in(latency, "p99_before_ms") > 0 && figure_in(latency, "p99_during_ms") > 0)
         printf(", p99 %.2f ms before and %.2f ms meanwhile", figure_in(latency, "p99_before_ms"),
                figure_in(latency, "p99_during_ms"));
@@ -84,9 +85,11 @@ static void print_poll(const json_t *poll) {
     print_time("last", number_in(poll, "last_at"));
     print_time("next", number_in(poll, "next_at"));
     putchar('\n');
-    if (number_in(poll, "failures") > 0)
+    if (number_in(poll, "failures") > 1)
         printf("    failed %lld times in a row: %s\n", number_in(poll, "failures"),
                text_in(poll, "error"));
+    else if (number_in(poll, "failures") == 1)
+        printf("    failed once: %s\n", text_in(poll, "error"));
     else if (text_in(poll, "error")[0] != '\0')
         printf("    %s\n", text_in(poll, "error"));
 }

@@ -1,6 +1,6 @@
 """Sequences of orders, deaths, restarts, leases and polls, drawn from a seed, against a model of
-what must hold after each step. test_chaos.py lets things happen at once and asks for what must never
-happen; here each step is known, and so is what must have come of it."""
+what must hold after each step. test_chaos.py lets things happen at once and asks for what must
+never happen; here each step is known, and so is what must have come of it."""
 
 import contextlib
 import os

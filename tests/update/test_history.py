@@ -29,7 +29,7 @@ def test_what_an_update_took(serve, tiny):
     newest = proportional_bytes(server.workers()[-1])
     assert memory["both_bytes"] > memory["candidate_bytes"] >= newest / 2, (entry, newest)
     assert entry["latency"]["p99_before_ms"] > 0, entry
-    assert re.search(r"Update 2 of tiny: live, generation 2, in [\d.]+ s, [\d.]+ MiB fetched, "
+    assert re.search(r"Update 2 of tiny: live, generation 2, in [\d.]+ s, [\d.]+ MB fetched, "
                      r"worker \d+ MiB", server.log())
     assert "MB fetched" in moult("status", f"--url=http://127.0.0.1:{server.port}").stdout.decode()
 
