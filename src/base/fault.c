@@ -78,8 +78,7 @@ void moult_fault_point(const char *point) {
     const char *action = line + length + 1;
     note_reached(file, point);
     if (says(action, "once:")) {
-        int emptied = truncate(file, 0);
-        (void)emptied;
+        close(open(file, O_WRONLY | O_TRUNC | O_CLOEXEC));   /* truncate() is not in the sandbox. */
         action += strlen("once:");
     }
     act(action, point);
