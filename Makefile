@@ -13,7 +13,7 @@ comma   := ,
 BUILD   := build$(if $(SAN),/$(patsubst san-address-undefined,san,san-$(subst $(comma),-,$(SAN))))$(if \
            $(filter-out gcc,$(notdir $(CC))),/$(notdir $(CC)))$(if $(FAULTS),/faults)
 
-PACKAGES      := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto libseccomp
+PACKAGES      := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto libseccomp sqlite3
 PACKAGE_FLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS  := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 # Without compiler or libraries, whatever is built first says so, in one sentence.
@@ -45,9 +45,10 @@ USES_model     := tokenizer kernels base
 USES_ipc       := base
 USES_worker    := ipc model tokenizer kernels base
 USES_source    := base
-USES_front     := ipc source base
-USES_cli       := front worker source model tokenizer ipc kernels base
-FOLDERS        := cli front worker source model tokenizer ipc kernels base
+USES_store     := base
+USES_front     := ipc source store base
+USES_cli       := front worker source store model tokenizer ipc kernels base
+FOLDERS        := cli front worker source store model tokenizer ipc kernels base
 
 # The folder of the CPU that the compiler makes code for, where there is one.
 CPU     := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine 2>/dev/null)),x86,none)

@@ -66,6 +66,23 @@
                                                       may be better placed to answer. */
 #define MOULT_THREADS_MAX 256
 
+/* Documents. */
+#define MOULT_COLLECTION_NAME_BYTES_MAX 64
+#define MOULT_COLLECTIONS_MAX 1024
+#define MOULT_SPACES_MAX 1024                      /* Those of all slots. */
+#define MOULT_DOCUMENT_ID_BYTES_MAX 512
+#define MOULT_DOCUMENT_TEXT_BYTES_MAX MOULT_MIB    /* A book has about that. */
+#define MOULT_DOCUMENT_METADATA_BYTES_MAX (64 * MOULT_KIB)
+#define MOULT_CHUNKS_PER_DOCUMENT_MAX (128 * 1024) /* The longest text in chunks of 8 bytes. */
+#define MOULT_ROWS_PER_SPACE_MAX 0xFFFFFFFFul      /* A row's number has 32 bits. */
+
+/* Filters: the time that one takes grows with its terms. */
+#define MOULT_FILTER_DEPTH_MAX 16
+#define MOULT_FILTER_TERMS_MAX 256
+#define MOULT_FILTER_VALUES_MAX 1000               /* Of one $in or $nin. */
+#define MOULT_FILTER_FIELD_BYTES_MAX 512           /* A dotted path. */
+#define MOULT_WORDS_PER_QUERY_MAX 64               /* Of a search by words; more are not read. */
+
 /* Reports of what an update changes. */
 #define MOULT_ASKED_TEXTS_MAX 1000                 /* --report; the work grows with its square. */
 #define MOULT_ASKED_TEXT_BYTES_MAX (8 * MOULT_KIB) /* Longer ones are not remembered. */

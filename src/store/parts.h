@@ -1,0 +1,84 @@
+/* What the files of the store share, and nobody else sees. */
+#ifndef MOULT_STORE_PARTS_H
+#define MOULT_STORE_PARTS_H
+
+#include <sqlite3.h>
+
+#include "store/store.h"
+
+/* Statements are prepared once for each handle and found by the address of their text: `sql` is a
+ * static array, one for each. */
+#define MOULT_STATEMENTS_MAX 96
+
+struct moult_statement {
+    const char *sql;
+    sqlite3_stmt *prepared;
+};
+
+/* What a transaction has added to the counts of a collection or a space. They are written once,
+ * at its end, and not for each document. */
+struct moult_tally {
+    uint32_t number;
+    int64_t documents, text_bytes, chunks;
+};
+
+struct moult_tallies {
+    struct moult_tally *items;
+    unsigned count, capacity;
+};
+
+struct moult_word_reader;
+
+struct moult_store {
+    sqlite3 *db;
+    char *path;
+    enum moult_store_mode mode;
+    struct moult_statement statements[MOULT_STATEMENTS_MAX];
+    uint64_t limit_ms, deadline_ns;
+    bool in_transaction;        /* Begun by moult_store_begin(). */
+    bool in_snapshot;           /* Begun by moult_store_enter(). */
+    uint64_t seq;               /* The last one, within a transaction. */
+    bool seq_is_new;
+    struct moult_tallies collections, spaces;
+    struct moult_ulid ulid;
+    struct moult_word_reader *words;
+};
+
+/* handle.c */
+
+/* Says what SQLite complains of, while `doing` ("storing documents"). Returns -1. */
+int moult_store_fail(struct moult_store *store, const char *doing, struct moult_error *error);
+/* One that is reset and has nothing bound, or NULL with the error. It is the handle's. */
+sqlite3_stmt *moult_store_prepare(struct moult_store *store, const char *sql,
+                                  struct moult_error *error);
+/* Runs it to its end. */
+int moult_store_run(struct moult_store *store, sqlite3_stmt *statement, const char *doing,
+                    struct moult_error *error);
+/* SQL without parameters. */
+int moult_store_execute(struct moult_store *store, const char *sql, const char *doing,
+                        struct moult_error *error);
+/* Resets a statement: before the end of the call that used it, or the snapshot stays. */
+void moult_store_done(sqlite3_stmt *statement);
+
+/* Each call begins with enter: the time limit starts, what is tallied is written, and outside of a
+ * transaction a snapshot is taken. It ends with `return moult_store_leave(store, result)`. */
+int moult_store_enter(struct moult_store *store, struct moult_error *error);
+int moult_store_leave(struct moult_store *store, int result);
+/* For calls that change something: no more than the time limit, and a check of the caller. */
+void moult_store_enter_change(struct moult_store *store);
+
+/* tally.c */
+
+uint64_t moult_store_next_seq(struct moult_store *store);
+struct moult_tally *moult_tally_of(struct moult_tallies *tallies, uint32_t number);
+int moult_store_write_tallies(struct moult_store *store, struct moult_error *error);
+void moult_store_forget_tallies(struct moult_store *store);
+
+/* schema.c */
+
+/* Makes the file if it is not there. */
+int moult_schema_create(const char *path, struct moult_error *error);
+/* Checks whose file it is and of which version, and brings it up to date where it may write. */
+int moult_schema_open(struct moult_store *store, struct moult_error *error);
+
+#endif
