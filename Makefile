@@ -75,7 +75,9 @@ $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 # The kernels of one level may use its instructions; nothing else may.
 $(BUILD)/src/kernels/%.o: CFLAGS += -O3
 $(BUILD)/src/kernels/x86/avx2.o: CFLAGS += -mavx2 -mfma
-$(BUILD)/src/kernels/x86/avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+$(BUILD)/src/kernels/x86/avx512.o: CFLAGS += $(AVX512)
+$(BUILD)/src/kernels/x86/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 
 $(BUILD)/%.o: %.c Makefile | $(MISSING)
 	$(call say,CC,$<)

@@ -38,6 +38,15 @@ struct moult_error {
     char message[512];
 };
 
+/* The arithmetic of the linear layers, faster from rung to rung. The rest is f32 in all of them,
+ * and so are weights in files and vectors. Vectors of two rungs are alike enough to be compared. */
+enum moult_precision {
+    MOULT_PRECISION_AUTO,  /* The fastest here of those whose vectors stay with those of f32. */
+    MOULT_PRECISION_F32,
+    MOULT_PRECISION_INT16, /* Values of 12 bits, in products of 16. */
+    MOULT_PRECISION_INT8
+};
+
 struct moult_model;
 
 struct moult_model_info {

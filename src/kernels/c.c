@@ -79,6 +79,111 @@ static void linear(const struct moult_panels *w, const float *x, size_t x_stride
     }
 }
 
+/* Integers, in the simplest form: this is what they are. */
+
+static int clamp(long value, int least, int most) {
+    return value < least ? least : value > most ? most : (int)value;
+}
+
+static void words_of_row(int16_t *values, float *scale, const float *x, uint32_t K) {
+    float largest = 0, inverse;
+
+    for (uint32_t k = 0; k < K; k++)
+        largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
+    *scale = largest > MOULT_INTEGERS_LEAST ? largest * (1.0f / MOULT_INT16_MOST) : 0;
+    inverse = *scale > 0 ? MOULT_INT16_MOST / largest : 0;
+    for (uint32_t k = 0; k < K; k++)
+        values[k] = (int16_t)clamp(lrintf(x[k] * inverse), -MOULT_INT16_MOST, MOULT_INT16_MOST);
+}
+
+/* From the least value, or 0, to the largest, or 0, in 255 steps; 0 is one of them. */
+static void bytes_of_row(uint8_t *values, float *scale, int32_t *zero, const float *x,
+                         const float *factors, uint32_t K) {
+    float least = 0, largest = 0, inverse;
+
+    for (uint32_t k = 0; k < K; k++) {
+        float value = x[k] * factors[k];
+
+        least = value < least ? value : least;
+        largest = value > largest ? value : largest;
+    }
+    *scale = largest - least > MOULT_INTEGERS_LEAST
+                 ? (largest - least) * (1.0f / MOULT_INT8_VALUE_MOST)
+                 : 0;
+    inverse = *scale > 0 ? MOULT_INT8_VALUE_MOST / (largest - least) : 0;
+    *zero = clamp(lrintf(-least * inverse), 0, MOULT_INT8_VALUE_MOST);
+    for (uint32_t k = 0; k < K; k++)
+        values[k] = (uint8_t)clamp(lrintf(x[k] * factors[k] * inverse) + *zero, 0,
+                                   MOULT_INT8_VALUE_MOST);
+}
+
+static void integers(const struct moult_panels *w, const float *x, size_t x_stride, uint32_t T,
+                     struct moult_rows *rows) {
+    size_t stride = moult_rows_stride(w->inputs);
+
+    for (uint32_t t = 0; t < T; t++) {
+        const float *row = x + t * x_stride;
+
+        rows->zeros[t] = 0;
+        if (w->precision == MOULT_PRECISION_INT16)
+            words_of_row((int16_t *)rows->values + t * stride, &rows->scales[t], row, w->inputs);
+        else
+            bytes_of_row((uint8_t *)rows->values + t * stride, &rows->scales[t], &rows->zeros[t],
+                         row, w->factors, w->inputs);
+    }
+}
+
+static void multiply_words(int32_t sums[PANEL], const int16_t *x, const int16_t *panel,
+                           uint32_t K) {
+    for (size_t k = 0; k < K; k++) {
+        for (unsigned j = 0; j < PANEL; j++)
+            sums[j] += x[k] * panel[k * PANEL + j];
+    }
+}
+
+static void multiply_bytes(int32_t sums[PANEL], const uint8_t *x, const int8_t *panel,
+                           uint32_t K) {
+    for (size_t k = 0; k < K; k++) {
+        for (unsigned j = 0; j < PANEL; j++)
+            sums[j] += x[k] * panel[k * PANEL + j];
+    }
+}
+
+/* One row times one panel, as floats. */
+static void multiply_integers(const struct moult_panels *w, uint32_t p,
+                              const struct moult_rows *rows, uint32_t t, float values[PANEL]) {
+    size_t at = t * moult_rows_stride(w->inputs), panel_at = (size_t)p * w->inputs * PANEL;
+    int32_t sums[PANEL] = {0};
+
+    if (w->precision == MOULT_PRECISION_INT16)
+        multiply_words(sums, (const int16_t *)rows->values + at, w->words + panel_at, w->inputs);
+    else
+        multiply_bytes(sums, (const uint8_t *)rows->values + at, w->bytes + panel_at, w->inputs);
+    for (unsigned j = 0; j < PANEL; j++) {
+        uint32_t n = p * PANEL + j;
+
+        if (w->precision == MOULT_PRECISION_INT8)
+            sums[j] -= rows->zeros[t] * w->sums[n];
+        values[j] = (float)sums[j] * w->scales[n] * rows->scales[t];
+    }
+}
+
+static void linear_integers(const struct moult_panels *w, const struct moult_rows *rows, float *y,
+                            size_t y_stride, uint32_t T, uint32_t panel_first, uint32_t panel_end,
+                            enum moult_epilogue epilogue) {
+    for (uint32_t p = panel_first; p < panel_end; p++) {
+        uint32_t column = p * PANEL;
+        uint32_t columns = w->outputs - column < PANEL ? w->outputs - column : PANEL;
+
+        for (uint32_t t = 0; t < T; t++) {
+            float values[PANEL];
+
+            multiply_integers(w, p, rows, t, values);
+            finish_row(y + t * y_stride + column, values, w->bias + column, columns, epilogue);
+        }
+    }
+}
+
 /* scores [L] in, exp(score - highest) out; returns one over their sum. */
 static float softmax(float *scores, uint32_t L) {
     float highest = scores[0];
@@ -186,6 +291,10 @@ const struct moult_kernels moult_kernels_c = {
     .panel = PANEL,
     .rows_block = 64,
     .linear = linear,
+    .int16 = {.group = 1, .weight_bytes = 2, .value_bytes = 2},
+    .int8 = {.group = 1, .weight_bytes = 1, .value_bytes = 1},
+    .integers = integers,
+    .linear_integers = linear_integers,
     .attention = attention,
     .layer_norm = layer_norm,
     .add3 = add3,

@@ -1,11 +1,10 @@
-/* Which level runs here, and what all of them share: packed weights, the size of the scratch. */
+/* Which level runs here, and what all of them share: the size of the scratch. */
 #include "kernels/kernels.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "kernels/levels.h"
 
 /* In rising order. A level is added here, in levels.h and nowhere else. */
@@ -14,6 +13,7 @@ static const struct moult_kernels *const levels[] = {
 #if defined(__x86_64__)
     &moult_kernels_avx2,
     &moult_kernels_avx512,
+    &moult_kernels_avx512vnni,
 #endif
 };
 enum { LEVELS = sizeof(levels) / sizeof(levels[0]) };
@@ -25,8 +25,8 @@ static unsigned levels_here(void) {
 #if defined(__x86_64__)
     unsigned flags = moult_cpu_x86_flags();
 
-    if (flags & MOULT_CPU_AVX2)
-        count = flags & MOULT_CPU_AVX512 ? 3 : 2;
+    while (count < LEVELS && (flags >> (count - 1) & 1))
+        count++;
 #endif
     return count;
 }
@@ -68,57 +68,6 @@ const struct moult_kernels *moult_kernels_find(const char *name) {
             return level;
     }
     return NULL;
-}
-
-static size_t values_bytes(const struct moult_panels *panels) {
-    return (size_t)panels->panels * panels->inputs * panels->panel * sizeof(float);
-}
-
-static size_t bias_bytes(const struct moult_panels *panels) {
-    return (size_t)panels->panels * panels->panel * sizeof(float);
-}
-
-/* Writes panel p, whose `columns` outputs begin at weights [columns][K]. The rest stays zero. */
-static void pack_panel(float *panel, uint32_t width, const float *weights, uint32_t columns,
-                       uint32_t K) {
-    for (uint32_t j = 0; j < columns; j++) {
-        for (uint32_t k = 0; k < K; k++)
-            panel[(size_t)k * width + j] = weights[(size_t)j * K + k];
-    }
-}
-
-int moult_panels_pack(struct moult_panels *panels, const struct moult_kernels *kernels,
-                      const float *weights, const float *bias, uint32_t N, uint32_t K) {
-    uint32_t width = kernels->panel;
-
-    memset(panels, 0, sizeof(*panels));
-    panels->inputs = K;
-    panels->outputs = N;
-    panels->panel = width;
-    panels->panels = N / width + (N % width != 0);
-    panels->values = moult_allocate_large(values_bytes(panels));
-    panels->bias = moult_allocate_large(bias_bytes(panels));
-    if (panels->values == NULL || panels->bias == NULL) {
-        moult_panels_release(panels);
-        return -1;
-    }
-    for (uint32_t p = 0; p < panels->panels; p++) {
-        uint32_t first = p * width, columns = N - first < width ? N - first : width;
-
-        pack_panel(panels->values + (size_t)first * K, width, weights + (size_t)first * K,
-                   columns, K);
-    }
-    if (bias != NULL)
-        memcpy(panels->bias, bias, N * sizeof(*bias));
-    return 0;
-}
-
-void moult_panels_release(struct moult_panels *panels) {
-    if (panels->values != NULL)
-        moult_free_large(panels->values, values_bytes(panels));
-    if (panels->bias != NULL)
-        moult_free_large(panels->bias, bias_bytes(panels));
-    memset(panels, 0, sizeof(*panels));
 }
 
 /* Keys [D][L], values [L][D], both rounded up to whole registers, and the scores of a block. */

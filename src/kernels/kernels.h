@@ -2,14 +2,15 @@
  *
  * One table of functions per level; moult_kernels_best() fills nothing and
  * decides nothing per call: it returns the highest table that this CPU and the
- * mask in MOULT_CPU allow ("c", "avx2", "avx512"; for tests and bug reports).
+ * mask in MOULT_CPU allow ("c", "avx2", "avx512", "avx512vnni"; for tests and bug
+ * reports).
  *
  * Every function of a table keeps promise 4 (docs/architecture.md): what it
  * writes for a row, or for a sequence, depends on that row or sequence alone,
  * bit for bit, whatever stands beside it and however callers split the work.
  * So there is one accumulator per output with the inner dimension in order,
  * and no arithmetic that depends on the number of rows. Two levels may differ
- * in the last bits.
+ * in the last bits, where the contract does not say otherwise.
  *
  * Letters: T rows (tokens), K inner dimension, N outputs, L tokens of one
  * sequence, H heads, D width of a head, C = H·D channels. A stride counts floats
@@ -20,15 +21,43 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "moult.h"
+
+/* How a level wants the integers of a rung. */
+struct moult_integer_layout {
+    uint8_t group;          /* Inputs of one output that lie side by side in a panel. */
+    uint8_t weight_bytes;   /* Of a weight; signed. */
+    uint8_t value_bytes;    /* Of a value of x: int16_t, or for INT8 uint8_t or int16_t. */
+};
+
 /* A weight matrix [N][K] with its bias, packed for one level's `linear`:
- * panels of `panel` outputs, each [K][panel]; outputs beyond N are zero. */
+ * panels of `panel` outputs, each [K][panel]; outputs beyond N are zero.
+ * Integers lie in panels [K / group][panel][group], K rounded up with zeros, and one of them
+ * stands for integer · scale of its output. */
 struct moult_panels {
-    float *values;          /* [panels][K][panel], aligned to 64 bytes. Owned. */
+    union {                 /* Aligned to 64 bytes. Owned. */
+        float *values;      /* F32 */
+        int16_t *words;     /* Where weight_bytes is 2, */
+        int8_t *bytes;      /* or 1. */
+    };
     float *bias;            /* [panels·panel], aligned to 64 bytes. Owned. */
+    /* Behind the bias, in its memory; NULL where the rung has none. */
+    float *scales;          /* [panels·panel]: INT16 and INT8. */
+    int32_t *sums;          /* [panels·panel]: INT8, the sum of an output's integers. */
+    float *factors;         /* [K]: INT8, of x before it becomes integers; powers of two. */
+    enum moult_precision precision;
+    struct moult_integer_layout layout;
     uint32_t inputs;        /* K */
     uint32_t outputs;       /* N */
     uint32_t panel;         /* Outputs per panel: the table's. */
     uint32_t panels;        /* ceil(N / panel) */
+};
+
+/* Rows of x as integers, for the panels of one rung: x ≈ (integer - zero) · scale. */
+struct moult_rows {
+    void *values;           /* [T][moult_rows_stride(K)], aligned to 64 bytes. */
+    float *scales;          /* [T] */
+    int32_t *zeros;         /* [T]; 0 in INT16. */
 };
 
 /* What `linear` does with an output before it stores it. */
@@ -53,6 +82,16 @@ struct moult_kernels {
     void (*linear)(const struct moult_panels *w, const float *x, size_t x_stride, float *y,
                    size_t y_stride, uint32_t T, uint32_t panel_first, uint32_t panel_end,
                    enum moult_epilogue epilogue);
+
+    /* INT16 and INT8: `integers` makes rows of x, each by itself, and `linear_integers`
+     * multiplies them. Every level makes the same integers of the same x, adds up the same
+     * products, and comes to the same bits as plain C, except behind GELU. */
+    struct moult_integer_layout int16, int8;
+    void (*integers)(const struct moult_panels *w, const float *x, size_t x_stride, uint32_t T,
+                     struct moult_rows *rows);
+    void (*linear_integers)(const struct moult_panels *w, const struct moult_rows *rows, float *y,
+                            size_t y_stride, uint32_t T, uint32_t panel_first, uint32_t panel_end,
+                            enum moult_epilogue epilogue);
 
     /* Self-attention of one sequence: for each head in [head_first, head_end),
      * out = softmax(q·kᵀ·scale)·v, with no mask: all L tokens are real.
@@ -92,7 +131,21 @@ const struct moult_kernels *moult_kernels_at(unsigned index);
  * when the machine has no memory left: then `panels` is empty. moult_panels_release() frees. */
 int moult_panels_pack(struct moult_panels *panels, const struct moult_kernels *kernels,
                       const float *weights, const float *bias, uint32_t N, uint32_t K);
+/* The same in a rung of integers. `factors` [K], powers of two or NULL for ones: x is multiplied
+ * by them and the weights divided. INT16 has none. */
+int moult_panels_pack_integers(struct moult_panels *panels, const struct moult_kernels *kernels,
+                               enum moult_precision precision, const float *weights,
+                               const float *bias, const float *factors, uint32_t N, uint32_t K);
 void moult_panels_release(struct moult_panels *panels);
+/* The memory that such panels take. */
+size_t moult_panels_bytes(const struct moult_kernels *kernels, enum moult_precision precision,
+                          uint32_t N, uint32_t K);
+
+/* Values between the starts of two rows of K. */
+size_t moult_rows_stride(uint32_t K);
+/* Bytes that T rows of K take in any rung, and the rows in so many, aligned to 64. */
+size_t moult_rows_bytes(uint32_t T, uint32_t K);
+struct moult_rows moult_rows_in(void *memory, uint32_t T, uint32_t K);
 
 size_t moult_attention_scratch_floats(uint32_t L, uint32_t D);
 

@@ -16,15 +16,28 @@ static inline size_t moult_score_stride(size_t L) {
     return rounded % 64 == 0 ? rounded + 16 : rounded;
 }
 
+/* The largest integers. Activations and weights of INT16 have 12 bits, which is exact enough, and
+ * leaves a sum the room for 1,049,088 / 2,047 = 512 products of the largest. */
+#define MOULT_INT16_MOST 2047
+#define MOULT_INT8_WEIGHT_MOST 127
+#define MOULT_INT8_VALUE_MOST 255
+/* No sum of products may leave int32_t, in whichever order it is added up: so the integers of
+ * one output's weights, without their signs, add up to no more than this. */
+#define MOULT_INT16_WEIGHTS_MOST (INT32_MAX / MOULT_INT16_MOST)
+/* A row without any larger value is taken for zeros: one over its scale would be no number. */
+#define MOULT_INTEGERS_LEAST 1e-30f
+
 extern const struct moult_kernels moult_kernels_c;
 
 #if defined(__x86_64__)
 extern const struct moult_kernels moult_kernels_avx2;
 extern const struct moult_kernels moult_kernels_avx512;
+extern const struct moult_kernels moult_kernels_avx512vnni;
 
 enum moult_cpu_flags {
     MOULT_CPU_AVX2 = 1,     /* AVX2 and FMA, and the kernel saves their registers. */
-    MOULT_CPU_AVX512 = 2    /* F, DQ, BW and VL on top of that, likewise. */
+    MOULT_CPU_AVX512 = 2,   /* F, DQ, BW and VL on top of that, likewise. */
+    MOULT_CPU_AVX512_VNNI = 4
 };
 unsigned moult_cpu_x86_flags(void);
 #endif

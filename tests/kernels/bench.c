@@ -23,6 +23,8 @@ struct bench {
     float *x;               /* [ROWS_MAX][F] */
     float *y;               /* [ROWS_MAX][F] */
     float *scratch;
+    enum moult_precision precision;
+    struct moult_rows rows;     /* [ROWS_MAX] of F. */
 };
 
 static float *random_floats(size_t count, float most) {
@@ -35,16 +37,26 @@ static float *random_floats(size_t count, float most) {
 
 static void pack(struct bench *bench, struct moult_panels *panels, const float *weights,
                  uint32_t N, uint32_t K) {
-    if (moult_panels_pack(panels, bench->kernels, weights, weights, N, K) != 0) {
+    int failed =
+        bench->precision == MOULT_PRECISION_F32
+            ? moult_panels_pack(panels, bench->kernels, weights, weights, N, K)
+            : moult_panels_pack_integers(panels, bench->kernels, bench->precision, weights,
+                                         weights, NULL, N, K);
+
+    if (failed) {
         fprintf(stderr, "No memory for the weights.\n");
         exit(1);
     }
 }
 
-static void open_bench(struct bench *bench, const struct moult_kernels *kernels) {
+static void open_bench(struct bench *bench, const struct moult_kernels *kernels,
+                       enum moult_precision precision) {
     float *weights = random_floats((size_t)F * C, 0.05f);
+    void *memory = moult_allocate_large(moult_rows_bytes(ROWS_MAX, F));
 
     bench->kernels = kernels;
+    bench->precision = precision;
+    bench->rows = moult_rows_in(memory, ROWS_MAX, F);
     for (unsigned i = 0; i < LAYERS; i++) {
         pack(bench, &bench->layers[i].qkv, weights, 3 * C, C);
         pack(bench, &bench->layers[i].out, weights, C, C);
@@ -66,6 +78,7 @@ static void close_bench(struct bench *bench) {
     }
     moult_free_large(bench->x, (size_t)ROWS_MAX * F * sizeof(float));
     moult_free_large(bench->y, (size_t)ROWS_MAX * F * sizeof(float));
+    moult_free_large(bench->rows.values, moult_rows_bytes(ROWS_MAX, F));
     moult_free_large(bench->scratch,
                      moult_attention_scratch_floats(ROWS_MAX, 64) * sizeof(float));
 }
@@ -90,15 +103,22 @@ static void close_bench(struct bench *bench) {
 static void report(const struct bench *bench, const char *what, double ns, double flops) {
     printf("%-7s %-34s %12.0f ns", bench->kernels->name, what, ns);
     if (flops > 0)
-        printf(" %7.1f GFLOP/s", flops / ns);
+        printf(" %7.1f GOP/s", flops / ns);
     printf("\n");
     fflush(stdout);
 }
 
 static void one_linear(const struct bench *bench, const struct moult_panels *w, uint32_t T,
                        enum moult_epilogue epilogue) {
-    bench->kernels->linear(w, bench->x, w->inputs, bench->y, w->outputs, T, 0, w->panels,
-                           epilogue);
+    const struct moult_kernels *kernels = bench->kernels;
+    struct moult_rows rows = bench->rows;
+
+    if (bench->precision == MOULT_PRECISION_F32) {
+        kernels->linear(w, bench->x, w->inputs, bench->y, w->outputs, T, 0, w->panels, epilogue);
+        return;
+    }
+    kernels->integers(w, bench->x, w->inputs, T, &rows);
+    kernels->linear_integers(w, &rows, bench->y, w->outputs, T, 0, w->panels, epilogue);
 }
 
 static void layer_linears(const struct bench *bench, const struct layer *layer, uint32_t T) {
@@ -219,15 +239,18 @@ static void bench_forward(const struct bench *bench) {
     }
 }
 
-void check_bench(const char *level, const char *part) {
+void check_bench(const char *level, const char *part, const char *precision) {
     const struct moult_kernels *kernels;
+    enum moult_precision rung = strcmp(precision, "int8") == 0    ? MOULT_PRECISION_INT8
+                                : strcmp(precision, "int16") == 0 ? MOULT_PRECISION_INT16
+                                                                  : MOULT_PRECISION_F32;
 
     for (unsigned i = 0; (kernels = moult_kernels_at(i)) != NULL; i++) {
         struct bench bench;
 
         if (level != NULL && strcmp(level, kernels->name) != 0)
             continue;
-        open_bench(&bench, kernels);
+        open_bench(&bench, kernels, rung);
         if (part == NULL || strcmp(part, "linear") == 0)
             bench_linear(&bench);
         if (part == NULL || strcmp(part, "attention") == 0)

@@ -44,9 +44,11 @@ void check_ok(bool passed, const char *format, ...) __attribute__((format(printf
 bool check_because(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 void check_linear(const struct moult_kernels *kernels);
+void check_integers(const struct moult_kernels *kernels);
 void check_attention(const struct moult_kernels *kernels);
 void check_rows(const struct moult_kernels *kernels);
-/* Times the kernels of one level (NULL: all); `part` is linear, attention, rows or forward. */
-void check_bench(const char *level, const char *part);
+/* Times the kernels of one level (NULL: all); `part` is linear, attention, rows or
+ * forward; `precision` that of the products. */
+void check_bench(const char *level, const char *part, const char *precision);
 
 #endif

@@ -2,7 +2,7 @@
  * between guards, at unaligned strides; and bit against bit where the contract says so.
  *
  * test_kernels                          the tests, as TAP
- * test_kernels --bench [LEVEL [PART]]   what they cost
+ * test_kernels --bench [LEVEL [PART [f32|int16|int8]]]   what they cost
  * test_kernels --level                  which level MOULT_CPU and this CPU agree on */
 #include <math.h>
 #include <stdarg.h>
@@ -181,6 +181,7 @@ static void check_all(void) {
     check_choice();
     for (unsigned i = 0; (kernels = moult_kernels_at(i)) != NULL; i++) {
         check_linear(kernels);
+        check_integers(kernels);
         check_attention(kernels);
         check_rows(kernels);
     }
@@ -190,7 +191,8 @@ static void check_all(void) {
 int main(int count, char **words) {
     random_state = 88172645463325252u;
     if (count > 1 && strcmp(words[1], "--bench") == 0)
-        check_bench(count > 2 ? words[2] : NULL, count > 3 ? words[3] : NULL);
+        check_bench(count > 2 ? words[2] : NULL, count > 3 ? words[3] : NULL,
+                    count > 4 ? words[4] : "f32");
     else if (count > 1 && strcmp(words[1], "--level") == 0)
         printf("%s\n", moult_kernels_best()->name);
     else

@@ -27,7 +27,7 @@ def level(wish=None, cpu=None):
 
 def test_a_wish_is_granted_and_never_exceeded():
     best = level()
-    names = ["c", "avx2", "avx512"]
+    names = ["c", "avx2", "avx512", "avx512vnni"]
     for wish in names:
         assert level(wish) == names[min(names.index(wish), names.index(best))]
     assert level("no-such-level") == best
@@ -42,7 +42,7 @@ def test_other_cpus_get_what_they_can_run():
     assert level("c", cpu="Haswell") == "c"
 
 
-@pytest.mark.parametrize("name", ["avx2", "avx512"])
+@pytest.mark.parametrize("name", ["avx2", "avx512", "avx512vnni"])
 def test_a_level_defines_nothing_but_its_table(name):
     listing = subprocess.run(["nm", "-g", "--defined-only", BUILD / f"src/kernels/x86/{name}.o"],
                              capture_output=True, text=True, check=True).stdout

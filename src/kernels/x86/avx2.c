@@ -1,9 +1,11 @@
 /* The AVX2 level: registers of 8 floats, tiles of 6 rows × 16 outputs.
  *
  * Of the 16 registers a tile holds 12 sums, two of weights and one of x: 12 multiplications for
- * 8 loads, which two load ports keep up with. */
+ * 8 loads, which two load ports keep up with. The last is for a product on its way to its sum. */
 #include <immintrin.h>
 #include <math.h>
+#include <stdbool.h>
+#include <string.h>
 
 #include "kernels/levels.h"
 
@@ -93,6 +95,70 @@ static inline float largest_of(vector a) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+/* Integers. */
+
+typedef __m256i ints;
+
+static inline ints no_ints(void) {
+    return _mm256_setzero_si256();
+}
+
+static inline ints all_ints(int32_t a) {
+    return _mm256_set1_epi32(a);
+}
+
+static inline ints load_ints(const void *from) {
+    return _mm256_loadu_si256(from);
+}
+
+/* As many bytes, each as a word. */
+static inline ints load_widened(const int8_t *from) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
+}
+
+static inline ints sub_ints(ints a, ints b) {
+    return _mm256_sub_epi32(a, b);
+}
+
+static inline ints add_ints(ints a, ints b) {
+    return _mm256_add_epi32(a, b);
+}
+
+static inline ints mul_ints(ints a, ints b) {
+    return _mm256_mullo_epi32(a, b);
+}
+
+/* To the nearest, and to the even one of two. */
+static inline ints rounded(vector a) {
+    return _mm256_cvtps_epi32(a);
+}
+
+static inline vector to_floats(ints a) {
+    return _mm256_cvtepi32_ps(a);
+}
+
+static inline vector absolute(vector a) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+
+static inline __m128i words_of(ints a) {
+    return _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+}
+
+static inline void store_words(int16_t *to, ints a) {
+    _mm_storeu_si128((__m128i *)to, words_of(a));
+}
+
+static inline void store_bytes(uint8_t *to, ints a) {
+    __m128i words = words_of(a);
+
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
+}
+
+static inline ints smaller_ints(ints a, ints b) {
+    return _mm256_min_epi32(a, b);
+}
+
 /* Lanes of 32, 64 and 128 bits change places in turn: rows of the square become columns. */
 static inline void transpose(vector square[LANES]) {
     vector t[LANES];
@@ -119,6 +185,18 @@ static inline void transpose(vector square[LANES]) {
 }
 
 #define FOR_EACH_ROWS(each) each(1) each(2) each(3) each(4) each(5) each(6)
+
+enum { BYTE_GROUP = 2 };
+
+static inline ints add_words(ints sum, ints x, ints w) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+}
+
+/* Bytes have been widened: vpmaddubsw would saturate. */
+static inline ints add_bytes(ints sum, ints x, ints w) {
+    return add_words(sum, x, w);
+}
+
 #define LEVEL moult_kernels_avx2
 #define LEVEL_NAME "avx2"
 #include "kernels/x86/f32.h"

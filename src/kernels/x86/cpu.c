@@ -12,6 +12,7 @@
 #define LEAF7_EBX_AVX512DQ (1u << 17)
 #define LEAF7_EBX_AVX512BW (1u << 30)
 #define LEAF7_EBX_AVX512VL (1u << 31)
+#define LEAF7_ECX_AVX512_VNNI (1u << 11)
 #define XCR0_XMM_YMM 0x06u
 #define XCR0_OPMASK_ZMM 0xe0u
 
@@ -42,6 +43,7 @@ unsigned moult_cpu_x86_flags(void) {
         return 0;
     if (has(saved, XCR0_OPMASK_ZMM) && has(ebx, LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ |
                                                     LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL))
-        return MOULT_CPU_AVX2 | MOULT_CPU_AVX512;
+        return MOULT_CPU_AVX2 | MOULT_CPU_AVX512 |
+               (has(ecx, LEAF7_ECX_AVX512_VNNI) ? MOULT_CPU_AVX512_VNNI : 0);
     return MOULT_CPU_AVX2;
 }

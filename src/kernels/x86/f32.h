@@ -470,11 +470,17 @@ static void unit(float *x, uint32_t C) {
     }
 }
 
+#include "kernels/x86/integers.h"
+
 const struct moult_kernels LEVEL = {
     .name = LEVEL_NAME,
     .panel = PANEL,
     .rows_block = 64,
     .linear = linear,
+    .int16 = {.group = 2, .weight_bytes = 2, .value_bytes = 2},
+    .int8 = {.group = BYTE_GROUP, .weight_bytes = 1, .value_bytes = 4 / BYTE_GROUP},
+    .integers = integers,
+    .linear_integers = linear_integers,
     .attention = attention,
     .layer_norm = layer_norm,
     .add3 = add3,
