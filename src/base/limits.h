@@ -83,6 +83,12 @@
 #define MOULT_FILTER_FIELD_BYTES_MAX 512           /* A dotted path. */
 #define MOULT_WORDS_PER_QUERY_MAX 64               /* Of a search by words; more are not read. */
 
+/* Following. */
+#define MOULT_WRITE_SECONDS_MAX 300                /* Until what was written can be searched. */
+#define MOULT_SEARCH_SECONDS_MAX 60                /* Until an index is read that was not there. */
+#define MOULT_UNFOLLOWED_DOCUMENTS_MAX 8192        /* Written, and not embedded yet: more may be
+                                                      written when fewer are left. */
+
 /* Reports of what an update changes. */
 #define MOULT_ASKED_TEXTS_MAX 1000                 /* --report; the work grows with its square. */
 #define MOULT_ASKED_TEXT_BYTES_MAX (8 * MOULT_KIB) /* Longer ones are not remembered. */

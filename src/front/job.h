@@ -27,6 +27,7 @@ struct moult_job {
     struct moult_generation *pinned;   /* Exactly this one (name@fp8), or NULL: whichever is current
                                           when the job is handed over. A pin holds a reference. */
     enum moult_lane lane;
+    bool searches;                     /* It needs the generation's index, and waits for it. */
     uint32_t count;                    /* Texts. */
     char *message;                     /* moult_embed_request_write(); freed with the job. */
     size_t message_size;
