@@ -139,7 +139,8 @@ static bool is_anybody_served(const struct moult_slots *slots) {
         return true;
     for (unsigned i = 0; i < slots->count; i++)
         for (unsigned g = 0; g < slots->slots[i].generation_count; g++)
-            if (slots->slots[i].generations[g]->running_count > 0)
+            if (slots->slots[i].generations[g]->running_count >
+                slots->slots[i].generations[g]->running_own)
                 return true;
     return false;
 }

@@ -100,7 +100,8 @@ void moult_generation_refresh(struct moult_generation *generation) {
 }
 
 bool moult_generation_idle(const struct moult_generation *generation) {
-    return generation->running_count == 0 && moult_queue_empty(&generation->queue);
+    return generation->running_count == generation->running_own &&
+           moult_queue_empty(&generation->queue);
 }
 
 bool moult_generation_unasked(const struct moult_generation *generation) {
@@ -191,7 +192,8 @@ int moult_generation_run(struct moult_generation *generation, struct moult_error
         generation->phase == MOULT_GENERATION_CANDIDATE ? moult_room_promise(generation) : 0;
     order.memory_bytes = generation->promised_bytes == UINT64_MAX ? 0 : generation->promised_bytes;
     generation->restart_ns = generation->hunger_ns = 0;
-    generation->ready = false;
+    generation->ready = generation->indexed = false;
+    generation->run++;
     generation->process =
         moult_process_start(slots->loop, &order, &process_events, generation, error);
     free(folder);
@@ -264,23 +266,41 @@ static void on_reported(void *owner, const struct moult_worker_report *report) {
 
 /* Handing over. */
 
+static const struct moult_queue *slot_queue(const struct moult_generation *generation) {
+    return generation->phase == MOULT_GENERATION_CURRENT ? &generation->slot->queue : NULL;
+}
+
+/* A search is none before the new worker has an index. */
+static struct moult_job *suspect_of(const struct moult_generation *generation,
+                                    const struct moult_queue *queue) {
+    struct moult_job *job = queue != NULL ? queue->suspects.first : NULL;
+    while (job != NULL && job->searches && !generation->indexed)
+        job = job->next;
+    return job;
+}
+
 static struct moult_job *next_suspect(const struct moult_generation *generation) {
-    if (generation->queue.suspects.first != NULL)
-        return generation->queue.suspects.first;
-    return generation->phase == MOULT_GENERATION_CURRENT ? generation->slot->queue.suspects.first
-                                                         : NULL;
+    struct moult_job *own = suspect_of(generation, &generation->queue);
+    return own != NULL ? own : suspect_of(generation, slot_queue(generation));
+}
+
+static void prefer_earlier(struct moult_job **best, struct moult_job *job) {
+    if (job != NULL && (*best == NULL || job->admitted_ns < (*best)->admitted_ns))
+        *best = job;
 }
 
 /* Of the generation's queue and the slot's, whichever head was admitted first: else
  * those who name an exact model could keep all others from it. */
 static struct moult_job *next_of_lane(const struct moult_generation *generation,
                                       enum moult_lane lane) {
-    struct moult_job *own = generation->queue.lanes[lane].first;
-    struct moult_job *any = generation->phase == MOULT_GENERATION_CURRENT
-                                ? generation->slot->queue.lanes[lane].first : NULL;
-    if (own == NULL || any == NULL)
-        return own != NULL ? own : any;
-    return any->admitted_ns < own->admitted_ns ? any : own;
+    const struct moult_queue *queues[] = {&generation->queue, slot_queue(generation)};
+    struct moult_job *best = NULL;
+    for (unsigned i = 0; i < sizeof queues / sizeof queues[0] && queues[i] != NULL; i++) {
+        prefer_earlier(&best, queues[i]->lanes[lane].first);
+        if (lane == MOULT_LANE_SINGLE && generation->indexed)
+            prefer_earlier(&best, queues[i]->searches.first);
+    }
+    return best;
 }
 
 static bool has_window(const struct moult_generation *generation, const struct moult_job *job) {
@@ -292,12 +312,14 @@ static bool has_window(const struct moult_generation *generation, const struct m
 static void start_running(struct moult_generation *generation, struct moult_job *job) {
     moult_job_list_append(&generation->running, job);
     generation->running_count++;
+    generation->running_own += job->own;
     generation->running_texts[job->lane] += job->count;
 }
 
 static void stop_running(struct moult_generation *generation, struct moult_job *job) {
     moult_job_list_remove(job);
     generation->running_count--;
+    generation->running_own -= job->own;
     generation->running_texts[job->lane] -= job->count;
     if (generation->alone == job)
         generation->alone = NULL;
@@ -306,6 +328,11 @@ static void stop_running(struct moult_generation *generation, struct moult_job *
 /* The job leaves its queue: for the worker, or, where it can never fit, for
  * good. False: there is no room for it now. */
 static bool hand_over(struct moult_generation *generation, struct moult_job *job) {
+    if (job->run != 0 && job->run != generation->run) {
+        moult_job_unwait(job);
+        moult_slots_finish(job, MOULT_JOB_UNAVAILABLE);
+        return true;
+    }
     size_t capacity = moult_embed_answer_bytes_max(job->count, &job->options, &job->frame,
                                                    generation->report.dimensions);
     if (!moult_channel_fits(job->message_size, capacity)) {
@@ -342,7 +369,7 @@ void moult_generation_pump(struct moult_generation *generation) {
             return;
         }
     }
-    for (enum moult_lane lane = MOULT_LANE_SINGLE; lane <= MOULT_LANE_BATCH; lane++)
+    for (unsigned lane = 0; lane < MOULT_LANES; lane++)
         for (struct moult_job *job; (job = next_of_lane(generation, lane)) != NULL;)
             if (!has_window(generation, job) || !hand_over(generation, job))
                 break;
@@ -359,10 +386,11 @@ static void on_answered(void *owner, struct moult_job *job) {
     moult_generation_hold(generation);   /* For the job, … */
     moult_generation_hold(generation);   /* … and for what follows. */
     stop_running(generation, job);
-    generation->used_ns = moult_clock_ns();
-    if (job->count == 1)
-        moult_latency_count(&generation->slot->latency, generation->used_ns - job->admitted_ns,
-                            generation->used_ns);
+    uint64_t now_ns = moult_clock_ns();
+    if (!job->own || generation->phase == MOULT_GENERATION_CURRENT)
+        generation->used_ns = now_ns;
+    if (job->count == 1 && !job->own)
+        moult_latency_count(&generation->slot->latency, now_ns - job->admitted_ns, now_ns);
     job->generation = generation;
     job->outcome = MOULT_JOB_ANSWERED;
     job->done(job);
@@ -500,7 +528,7 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
     take_jobs_back(generation, end);
     moult_process_drop(generation->process);
     generation->process = NULL;
-    generation->ready = false;
+    generation->ready = generation->indexed = false;
     generation->kill_ns = 0;
     if (generation->phase == MOULT_GENERATION_CANDIDATE) {
         if (!begin_with_haste(generation))
@@ -533,12 +561,16 @@ static const struct moult_process_events process_events = {
 /* Once more in the queue of the same model's other generation, in their order. */
 void moult_generation_hand_on(struct moult_generation *generation,
                               struct moult_generation *other) {
-    struct moult_job_list *lists[] = {&generation->queue.suspects,
-                                      &generation->queue.lanes[MOULT_LANE_SINGLE],
-                                      &generation->queue.lanes[MOULT_LANE_BATCH]};
+    struct moult_job_list *lists[2 + MOULT_LANES] = {&generation->queue.suspects,
+                                                     &generation->queue.searches};
+    for (unsigned lane = 0; lane < MOULT_LANES; lane++)
+        lists[2 + lane] = &generation->queue.lanes[lane];
     moult_generation_hold(generation);
     for (unsigned i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        for (struct moult_job *job; (job = lists[i]->last) != NULL;) {
+        for (struct moult_job *job = lists[i]->last, *previous; job != NULL; job = previous) {
+            previous = job->previous;
+            if (job->own)
+                continue;   /* Its follower's, who does the same for the other. */
             moult_job_unwait(job);
             moult_generation_drop(job->pinned);
             job->pinned = other;
@@ -612,7 +644,7 @@ static void hand_on_stragglers(struct moult_generation *generation) {
     moult_generation_hold(generation);
     for (struct moult_job *job = generation->running.last; job != NULL; job = previous) {
         previous = job->previous;
-        if (job->pinned != NULL)
+        if (job->pinned != NULL || job->searches)
             continue;
         moult_generation_take_back(generation, job);
         moult_job_wait_again(job, false);
@@ -719,5 +751,6 @@ uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now
     lower(&due_ns, moult_generation_rest_ns(generation));
     lower(&due_ns, generation->wanted_ns != 0 ? now_ns + ROOM_LOOK_NS : 0);
     lower(&due_ns, generation->kill_ns);
+    lower(&due_ns, moult_generation_watch_gate(generation, now_ns));
     return due_ns;
 }

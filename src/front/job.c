@@ -71,26 +71,41 @@ static struct moult_queue *home(struct moult_job *job) {
     return job->pinned != NULL ? &job->pinned->queue : &job->slot->queue;
 }
 
-void moult_job_wait(struct moult_job *job) {
-    moult_job_list_append(&home(job)->lanes[job->lane], job);
-    home(job)->texts += job->count;
+static struct moult_job_list *place(struct moult_job *job) {
+    return job->searches ? &home(job)->searches : &home(job)->lanes[job->lane];
+}
+
+static void count(struct moult_job *job) {
+    struct moult_queue *queue = home(job);
+    if (job->own)
+        return;
+    queue->jobs++;
+    queue->texts += job->count;
+    queue->search_texts += job->searches ? job->count : 0;
     job->slot->slots->waiting_texts += job->count;
+}
+
+void moult_job_wait(struct moult_job *job) {
+    moult_job_list_append(place(job), job);
+    count(job);
 }
 
 void moult_job_wait_again(struct moult_job *job, bool suspect) {
-    struct moult_queue *queue = home(job);
-    moult_job_list_prepend(suspect ? &queue->suspects : &queue->lanes[job->lane], job);
-    queue->texts += job->count;
-    job->slot->slots->waiting_texts += job->count;
+    moult_job_list_prepend(suspect ? &home(job)->suspects : place(job), job);
+    count(job);
 }
 
 void moult_job_unwait(struct moult_job *job) {
+    struct moult_queue *queue = home(job);
     moult_job_list_remove(job);
-    home(job)->texts -= job->count;
+    if (job->own)
+        return;
+    queue->jobs--;
+    queue->texts -= job->count;
+    queue->search_texts -= job->searches ? job->count : 0;
     job->slot->slots->waiting_texts -= job->count;
 }
 
 bool moult_queue_empty(const struct moult_queue *queue) {
-    return queue->suspects.first == NULL && queue->lanes[MOULT_LANE_SINGLE].first == NULL &&
-           queue->lanes[MOULT_LANE_BATCH].first == NULL;
+    return queue->jobs == 0;
 }

@@ -28,6 +28,10 @@ struct moult_job {
                                           when the job is handed over. A pin holds a reference. */
     enum moult_lane lane;
     bool searches;                     /* It needs the generation's index, and waits for it. */
+    bool own;                          /* No client's: it takes none of the waiting room, and keeps
+                                          no generation awake. */
+    uint64_t run;                      /* It belongs to that run of the generation that it is pinned
+                                          to, and no later one gets it; 0: any does. */
     uint32_t count;                    /* Texts. */
     char *message;                     /* moult_embed_request_write(); freed with the job. */
     size_t message_size;

@@ -3,8 +3,9 @@
  *
  * Jobs wait in queues: a slot has one, for those that any generation may
  * answer, which its current generation works off; a generation has one more,
- * for those that are pinned to it. A queue has the two lanes, and before them
- * the suspects: jobs that had been begun when a worker died. */
+ * for those that are pinned to it. A queue has the lanes, and before them
+ * the suspects: jobs that had been begun when a worker died. Searches wait beside the lane of
+ * single texts, so that an index which is not there yet keeps nobody else. */
 #ifndef MOULT_FRONT_SLOT_H
 #define MOULT_FRONT_SLOT_H
 
@@ -27,8 +28,11 @@ struct moult_job_list {
 
 struct moult_queue {
     struct moult_job_list suspects;
+    struct moult_job_list searches;
     struct moult_job_list lanes[MOULT_LANES];
-    uint32_t texts;
+    uint32_t texts;                   /* Of clients, … */
+    uint32_t jobs;                    /* … and their jobs. */
+    uint32_t search_texts;            /* Of these texts, those that are to be searched. */
 };
 
 /* candidate ─> current ─> draining ─> warm ─> retiring ─> gone
@@ -77,6 +81,8 @@ struct moult_generation {
 
     /* The present run. */
     struct moult_process *process;    /* NULL between two runs. */
+    uint64_t run;                     /* Its number, from 1. */
+    bool indexed;                     /* Its index has all that searches are promised. */
     uint64_t promised_bytes;          /* Of memory, until it is ready; 0: no limit. */
     bool starved;                     /* A candidate that got no CPU, … */
     bool hasty;                       /* … and is loading once more for that. */
@@ -90,6 +96,7 @@ struct moult_generation {
     struct moult_queue queue;
     struct moult_job_list running;
     unsigned running_count;
+    unsigned running_own;             /* Of these, no client's. */
     uint32_t running_texts[MOULT_LANES];
     struct moult_job *alone;          /* A suspect which runs alone, or NULL. */
 
@@ -178,6 +185,9 @@ struct moult_generation *moult_slot_find_warm(const struct moult_slot *slot, con
 void moult_slots_finish(struct moult_job *job, enum moult_job_outcome outcome);
 /* Whatever waits in the queue fails as MOULT_JOB_UNAVAILABLE, with that sentence. */
 void moult_slots_refuse(struct moult_queue *queue, const char *message);
+/* Takes a job of the front itself, pinned to a generation that is not retiring, which is not
+ * woken by it. `done` is called as for any other. */
+void moult_slots_submit_own(struct moult_slots *slots, struct moult_job *job);
 /* Sees to it that generations are looked at no later than then. */
 void moult_slots_wake_by(struct moult_slots *slots, uint64_t ns);
 
@@ -217,6 +227,15 @@ void moult_generation_try_wake(struct moult_generation *generation, uint64_t now
 void moult_generation_give_up(struct moult_generation *generation, const char *reason);
 /* When its worker, which is idle, has been so for long enough; 0: never. */
 uint64_t moult_generation_rest_ns(const struct moult_generation *generation);
+
+/* gate.c */
+/* From now on it answers searches. */
+void moult_generation_open_gate(struct moult_generation *generation);
+/* A search of so many texts is to wait at it: whether there is room. */
+int moult_generation_check_gate(const struct moult_generation *generation,
+                                const struct moult_job *job, struct moult_error *error);
+/* Refuses searches that have waited for too long at a closed gate; when to look again, or 0. */
+uint64_t moult_generation_watch_gate(struct moult_generation *generation, uint64_t now_ns);
 
 /* generation.c */
 /* Starts the first run of a model whose number and revision are given, and its
@@ -264,6 +283,7 @@ void moult_job_wait(struct moult_job *job);
 void moult_job_wait_again(struct moult_job *job, bool suspect);   /* Before all others. */
 /* Out of its queue. */
 void moult_job_unwait(struct moult_job *job);
+/* No client waits in it. */
 bool moult_queue_empty(const struct moult_queue *queue);
 
 #endif

@@ -98,13 +98,22 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                           "%u texts wait already; at most %u may. Try again in a moment.",
                           slots->waiting_texts, slots->options->waiting_texts_max);
-    if (check_share(job, error) != 0)
-        return -1;
     struct moult_generation *generation = job->pinned != NULL ? job->pinned : job->slot->current;
+    if (check_share(job, error) != 0 || moult_generation_check_gate(generation, job, error) != 0)
+        return -1;
     job->admitted_ns = generation->used_ns = moult_clock_ns();
     moult_job_wait(job);
+    if (job->searches && !generation->indexed)
+        moult_slots_wake_by(slots, job->admitted_ns);
     moult_generation_pump(generation);
     return 0;
+}
+
+void moult_slots_submit_own(struct moult_slots *slots, struct moult_job *job) {
+    MOULT_REQUIRE(job->own && job->pinned->phase < MOULT_GENERATION_RETIRING && !slots->stopping);
+    job->admitted_ns = moult_clock_ns();
+    moult_job_wait(job);
+    moult_generation_pump(job->pinned);
 }
 
 void moult_slots_note_asked(const struct moult_job *job) {
@@ -154,8 +163,9 @@ static void refuse_all(struct moult_job_list *list, const char *message) {
 
 void moult_slots_refuse(struct moult_queue *queue, const char *message) {
     refuse_all(&queue->suspects, message);
-    refuse_all(&queue->lanes[MOULT_LANE_SINGLE], message);
-    refuse_all(&queue->lanes[MOULT_LANE_BATCH], message);
+    refuse_all(&queue->searches, message);
+    for (unsigned lane = 0; lane < MOULT_LANES; lane++)
+        refuse_all(&queue->lanes[lane], message);
 }
 
 static void on_deliver(uv_timer_t *timer) {

@@ -365,6 +365,61 @@ static void a_model_that_serves_again_takes_over_those_who_wait(void **state) {
     assert_ptr_equal(jobs[1]->pinned, current);
 }
 
+static void searches_wait_for_an_index_beside_all_others(void **state) {
+    struct scene *scene = *state;
+    struct moult_error error;
+    struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
+    struct moult_generation *current =
+        add_generation(slot, 1, MOULT_GENERATION_CURRENT, "00000001");
+    struct moult_job *searches[3];
+    for (unsigned i = 0; i < 3; i++) {
+        searches[i] = make_job(slot, 2, MOULT_LANE_SINGLE);
+        searches[i]->searches = true;
+    }
+    assert_int_equal(submit(scene, searches[0], &error), 0);
+    assert_int_equal(submit(scene, searches[1], &error), 0);
+    /* Half of the room is for who only wants vectors. */
+    assert_int_equal(submit(scene, searches[2], &error), -1);
+    assert_non_null(strstr(error.message, "4 searches wait"));
+    assert_int_equal(submit(scene, make_job(slot, 4, MOULT_LANE_SINGLE), &error), 0);
+    assert_ptr_equal(slot->queue.searches.first, searches[0]);
+    assert_int_equal(slot->queue.lanes[MOULT_LANE_SINGLE].first->count, 4);
+    /* They wait for so long, and no longer. */
+    uint64_t due_ns = searches[0]->admitted_ns + MOULT_SEARCH_SECONDS_MAX * 1000000000ull;
+    assert_int_equal(moult_generation_tick(current, due_ns - 1), due_ns);
+    assert_ptr_equal(slot->queue.searches.first, searches[0]);
+    moult_generation_tick(current, due_ns);
+    assert_ptr_not_equal(slot->queue.searches.first, searches[0]);
+    assert_non_null(strstr(searches[0]->answer.message, "are still being made or read"));
+    current->indexed = true;
+    assert_int_equal(moult_generation_tick(current, 2 * due_ns), UINT64_MAX);
+    assert_ptr_equal(slot->queue.searches.last, searches[1]);
+    uv_run(&scene->loop, UV_RUN_NOWAIT);
+    assert_int_equal(done_count, 1);
+    assert_int_equal(last_outcome, MOULT_JOB_UNAVAILABLE);
+}
+
+static void what_nobody_asked_for_takes_no_room(void **state) {
+    struct scene *scene = *state;
+    struct moult_error error;
+    struct moult_slot *slot = moult_slots_add(scene->slots, "a", "/a");
+    struct moult_generation *current =
+        add_generation(slot, 1, MOULT_GENERATION_CURRENT, "00000001");
+    struct moult_job *own = make_job(slot, 50, MOULT_LANE_BATCH);
+    own->own = true;
+    own->pinned = current;
+    moult_generation_hold(current);
+    moult_slots_submit_own(scene->slots, own);
+    assert_ptr_equal(current->queue.lanes[MOULT_LANE_BATCH].first, own);
+    assert_int_equal(moult_slots_waiting(scene->slots), 0);
+    assert_true(moult_generation_unasked(current));
+    assert_int_equal(submit(scene, make_job(slot, 10, MOULT_LANE_BATCH), &error), 0);
+    assert_false(moult_generation_unasked(current));
+    assert_int_equal(submit(scene, make_job(slot, 1, MOULT_LANE_SINGLE), &error), -1);
+    moult_slots_abandon(scene->slots, own);
+    assert_int_equal(moult_slots_waiting(scene->slots), 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(names_of_one_slot, set_up, tear_down),
@@ -382,6 +437,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(who_sleeps_is_wanted_by_a_job, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_serves_again_takes_over_those_who_wait, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(searches_wait_for_an_index_beside_all_others, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_nobody_asked_for_takes_no_room, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
