@@ -2,8 +2,8 @@
  * an index with all that they are promised (generation->indexed, which the followers set).
  *
  * Ordinarily it is open, for an index that has once been read keeps up with the documents, and
- * writes are acknowledged only when it has. It is closed while a worker is new, and after a
- * cut-over to a model that nobody could wait for (--swap wait, a current model that keeps dying). */
+ * writes are acknowledged only when it has. It is closed while a worker is new, and after the
+ * cut-over to a model that nobody could wait for (--swap wait; the one before keeps dying). */
 #include <stdio.h>
 
 #include "base/fault.h"

@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/machine.h"
 #include "front/asked.h"
+#include "front/follower.h"
 #include "front/latency.h"
 #include "front/options.h"
 #include "front/process.h"
@@ -148,6 +149,7 @@ struct moult_slots_events {
 struct moult_slots {
     uv_loop_t *loop;
     const struct moult_serve_options *options;
+    struct moult_followers *followers;   /* NULL: there are no documents. */
     char *models_folder;              /* DATA/models */
     uint32_t threads;
     struct moult_slot *slots;         /* [count] */
