@@ -43,12 +43,13 @@ USES_kernels   := base
 USES_tokenizer := base
 USES_model     := tokenizer kernels base
 USES_ipc       := base
-USES_worker    := ipc model tokenizer kernels base
+USES_index     := kernels base
+USES_worker    := ipc index model tokenizer kernels base
 USES_source    := base
 USES_store     := base
 USES_front     := ipc source store base
-USES_cli       := front worker source store model tokenizer ipc kernels base
-FOLDERS        := cli front worker source store model tokenizer ipc kernels base
+USES_cli       := front worker source store index model tokenizer ipc kernels base
+FOLDERS        := cli front worker source store index model tokenizer ipc kernels base
 
 # The folder of the CPU that the compiler makes code for, where there is one.
 CPU     := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine 2>/dev/null)),x86,none)
@@ -75,9 +76,12 @@ $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 # The kernels of one level may use its instructions; nothing else may.
 $(BUILD)/src/kernels/%.o: CFLAGS += -O3
 $(BUILD)/src/kernels/x86/avx2.o: CFLAGS += -mavx2 -mfma
+$(BUILD)/src/kernels/x86/scan_avx2.o: CFLAGS += -mavx2
 AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/src/kernels/x86/avx512.o: CFLAGS += $(AVX512)
+$(BUILD)/src/kernels/x86/scan_avx512.o: CFLAGS += $(AVX512)
 $(BUILD)/src/kernels/x86/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
+$(BUILD)/src/kernels/x86/scan_avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 
 $(BUILD)/%.o: %.c Makefile | $(MISSING)
 	$(call say,CC,$<)

@@ -94,6 +94,9 @@
 #define MOULT_ASKED_TEXT_BYTES_MAX (8 * MOULT_KIB) /* Longer ones are not remembered. */
 #define MOULT_ASKED_BYTES_MAX MOULT_MIB            /* Of all that are, in one slot. */
 
+/* Search. */
+#define MOULT_HITS_MAX 1000                        /* k. */
+
 /* Web hooks. */
 #define MOULT_HOOKS_MAX 8
 #define MOULT_HOOK_MESSAGES_MAX 256                /* Waiting for one receiver. */

@@ -301,4 +301,5 @@ const struct moult_kernels moult_kernels_c = {
     .mean = mean,
     .unit = unit,
     .dot = dot,
+    .scan = moult_scan_c,
 };

@@ -60,6 +60,8 @@ struct moult_rows {
     int32_t *zeros;         /* [T]; 0 in INT16. */
 };
 
+#define MOULT_SCAN_ROWS 64
+
 /* What `linear` does with an output before it stores it. */
 enum moult_epilogue {
     MOULT_EPILOGUE_NONE,    /* y = x·w + b */
@@ -116,6 +118,15 @@ struct moult_kernels {
     void (*unit)(float *x, uint32_t C);
 
     float (*dot)(const float *a, const float *b, uint32_t C);
+
+    /* One block of an index: the products of MOULT_SCAN_ROWS rows of bytes with one query, as
+     * exact integers: products[i] = sum over c of rows[i][c] · query[c], minus `offset`. The block
+     * is [quads][MOULT_SCAN_ROWS][4]: four dimensions of all rows, then the next four. The query is
+     * [quads][2][4]: for each four dimensions the high pieces, which count 128 times, then the low
+     * ones; no piece is below -64 or above 64. A product has to fit into 32 bits; its partial sums
+     * need not. Where the next block lies behind this one, its memory is asked for early. */
+    void (*scan)(const uint8_t *rows, const int8_t *query, uint32_t quads, int32_t offset,
+                 int32_t products[MOULT_SCAN_ROWS]);
 };
 
 /* The table for this machine. The same pointer at every call. Where MOULT_CPU

@@ -487,4 +487,5 @@ const struct moult_kernels LEVEL = {
     .mean = mean,
     .unit = unit,
     .dot = dot,
+    .scan = LEVEL_SCAN,
 };

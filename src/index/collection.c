@@ -1,0 +1,348 @@
+#include "index/collection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/memory.h"
+#include "index/heads.h"
+
+enum {
+    SEGMENT_BLOCKS_MAX = 4096,
+    HOLES_SHARE = 16,       /* A sixteenth of the rows may be holes, */
+    HOLES_MIN = 64,         /* and so many more. */
+    MOVES_MAX = 1024        /* At once: searches wait for one to three milliseconds. */
+};
+
+#define SEGMENT_BYTES (32 * MOULT_MIB)
+#define POSITIONS_MAX (UINT32_MAX - MOULT_SCAN_ROWS)
+#define ROW_DETAILS (sizeof(struct moult_index_row) + 2 * sizeof(float) + 2 * sizeof(uint32_t))
+#define BLOCK_DETAILS (sizeof(uint64_t) + MOULT_SCAN_ROWS * ROW_DETAILS)
+
+/* The largest power of two that fills a segment; one for the widest vectors. */
+static uint32_t full_segment_blocks(uint32_t quads) {
+    uint32_t blocks = 1;
+
+    while (blocks < SEGMENT_BLOCKS_MAX && 2 * blocks * moult_block_bytes(quads) <= SEGMENT_BYTES)
+        blocks *= 2;
+    return blocks;
+}
+
+struct moult_collection *moult_collection_open(uint32_t number, uint32_t C,
+                                               pthread_rwlock_t *structure) {
+    struct moult_collection *collection = moult_allocate(1, sizeof *collection);
+
+    collection->number = number;
+    collection->C = C;
+    collection->quads = moult_quads(C);
+    collection->segment_blocks = full_segment_blocks(collection->quads);
+    collection->structure = structure;
+    MOULT_REQUIRE(pthread_mutex_init(&collection->tail, NULL) == 0);
+    return collection;
+}
+
+/* Segments. */
+
+static void segment_free(struct moult_segment *segment, uint32_t quads) {
+    moult_free_large(segment->bytes, segment->blocks * moult_block_bytes(quads));
+    moult_free_large(segment->details, segment->blocks * BLOCK_DETAILS);
+}
+
+/* Details one array behind the other, those with the largest elements first. */
+static int segment_init(struct moult_segment *segment, uint32_t blocks, uint32_t quads,
+                        struct moult_error *error) {
+    size_t rows = (size_t)blocks * MOULT_SCAN_ROWS;
+
+    memset(segment, 0, sizeof *segment);
+    segment->blocks = blocks;
+    segment->bytes = moult_allocate_large(blocks * moult_block_bytes(quads));
+    segment->details = moult_allocate_large(blocks * BLOCK_DETAILS);
+    if (segment->bytes == NULL || segment->details == NULL) {
+        segment_free(segment, quads);
+        return moult_fail(error, MOULT_ERROR_SYSTEM,
+                          "The machine has no memory for more vectors: %zu MiB were refused.",
+                          blocks * (moult_block_bytes(quads) + BLOCK_DETAILS) / MOULT_MIB);
+    }
+    segment->rows = (struct moult_index_row *)segment->details;
+    segment->live = (_Atomic uint64_t *)(segment->rows + rows);
+    segment->scales = (float *)(segment->live + blocks);
+    segment->residuals = segment->scales + rows;
+    segment->next = (uint32_t *)(segment->residuals + rows);
+    segment->before = segment->next + rows;
+    return 0;
+}
+
+static void segment_copy(struct moult_segment *to, const struct moult_segment *from,
+                         uint32_t quads) {
+    size_t rows = (size_t)from->blocks * MOULT_SCAN_ROWS;
+
+    memcpy(to->bytes, from->bytes, from->blocks * moult_block_bytes(quads));
+    for (uint32_t i = 0; i < from->blocks; i++)
+        atomic_init(&to->live[i], atomic_load_explicit(&from->live[i], memory_order_relaxed));
+    memcpy(to->rows, from->rows, rows * sizeof *to->rows);
+    memcpy(to->scales, from->scales, rows * sizeof *to->scales);
+    memcpy(to->residuals, from->residuals, rows * sizeof *to->residuals);
+    memcpy(to->next, from->next, rows * sizeof *to->next);
+    memcpy(to->before, from->before, rows * sizeof *to->before);
+}
+
+static uint64_t capacity(const struct moult_collection *collection) {
+    if (collection->segment_count <= 1)
+        return collection->segment_count == 0
+                   ? 0
+                   : (uint64_t)collection->segments[0].blocks * MOULT_SCAN_ROWS;
+    return (uint64_t)collection->segment_count * collection->segment_blocks * MOULT_SCAN_ROWS;
+}
+
+/* The first segment doubles until it is a full one. */
+static int grow_first(struct moult_collection *collection, uint64_t rows,
+                      struct moult_error *error) {
+    struct moult_segment grown, old = collection->segments[0];
+    uint32_t blocks = old.blocks;
+
+    while (blocks < collection->segment_blocks && (uint64_t)blocks * MOULT_SCAN_ROWS < rows)
+        blocks *= 2;
+    if (segment_init(&grown, blocks, collection->quads, error) != 0)
+        return -1;
+    segment_copy(&grown, &old, collection->quads);
+    pthread_rwlock_wrlock(collection->structure);
+    collection->segments[0] = grown;
+    pthread_rwlock_unlock(collection->structure);
+    segment_free(&old, collection->quads);
+    return 0;
+}
+
+static void grow_list(struct moult_collection *collection) {
+    uint32_t bigger = collection->segment_capacity == 0 ? 1 : 2 * collection->segment_capacity;
+
+    pthread_rwlock_wrlock(collection->structure);
+    collection->segments =
+        moult_reallocate(collection->segments, bigger, sizeof *collection->segments);
+    collection->segment_capacity = bigger;
+    pthread_rwlock_unlock(collection->structure);
+}
+
+/* No reader looks at a segment behind those that it has rows of. */
+static int add_segment(struct moult_collection *collection, struct moult_error *error) {
+    uint32_t blocks = collection->segment_count == 0 ? 1 : collection->segment_blocks;
+
+    if (collection->segment_count == collection->segment_capacity)
+        grow_list(collection);
+    if (segment_init(&collection->segments[collection->segment_count], blocks, collection->quads,
+                     error) != 0)
+        return -1;
+    collection->segment_count++;
+    return 0;
+}
+
+int moult_collection_reserve(struct moult_collection *collection, uint32_t count,
+                             struct moult_error *error) {
+    uint64_t rows = (uint64_t)collection->rows + count;
+
+    if (rows > POSITIONS_MAX)
+        return moult_fail(error, MOULT_ERROR_LIMIT, "A collection holds at most %u vectors.",
+                          (unsigned)POSITIONS_MAX);
+    while (capacity(collection) < rows) {
+        bool grows = collection->segment_count == 1 &&
+                     collection->segments[0].blocks < collection->segment_blocks;
+
+        if ((grows ? grow_first(collection, rows, error) : add_segment(collection, error)) != 0)
+            return -1;
+    }
+    moult_heads_reserve(collection, count);
+    return 0;
+}
+
+/* Rows. */
+
+/* Where a row's first four bytes lie; its next four are a whole step farther. */
+static uint8_t *bytes_at(const struct moult_collection *collection, uint32_t position) {
+    uint32_t slot = moult_collection_slot(collection, position);
+
+    return moult_collection_segment(collection, position)->bytes +
+           slot / MOULT_SCAN_ROWS * moult_block_bytes(collection->quads) +
+           (size_t)slot % MOULT_SCAN_ROWS * 4;
+}
+
+static _Atomic uint64_t *live_at(const struct moult_collection *collection, uint32_t position) {
+    return &moult_collection_segment(collection, position)
+                ->live[moult_collection_slot(collection, position) / MOULT_SCAN_ROWS];
+}
+
+static uint64_t bit_of(uint32_t position) {
+    return (uint64_t)1 << position % MOULT_SCAN_ROWS;
+}
+
+static bool is_live(const struct moult_collection *collection, uint32_t position) {
+    return (atomic_load_explicit(live_at(collection, position), memory_order_relaxed) &
+            bit_of(position)) != 0;
+}
+
+static void set_live(const struct moult_collection *collection, uint32_t position) {
+    atomic_fetch_or_explicit(live_at(collection, position), bit_of(position),
+                             memory_order_relaxed);
+}
+
+static void set_hole(const struct moult_collection *collection, uint32_t position) {
+    atomic_fetch_and_explicit(live_at(collection, position), ~bit_of(position),
+                              memory_order_relaxed);
+}
+
+static void place(const struct moult_collection *collection, uint32_t position,
+                  const struct moult_index_row *row, const struct moult_quantized_row *quantized,
+                  const uint8_t *bytes) {
+    struct moult_segment *segment = moult_collection_segment(collection, position);
+    uint32_t slot = moult_collection_slot(collection, position);
+    uint8_t *to = bytes_at(collection, position);
+
+    for (size_t quad = 0; quad < collection->quads; quad++)
+        memcpy(to + quad * MOULT_SCAN_ROWS * 4, bytes + quad * 4, 4);
+    segment->rows[slot] = *row;
+    segment->scales[slot] = quantized->scale;
+    segment->residuals[slot] = quantized->residual;
+    set_live(collection, position);
+}
+
+void moult_collection_append(struct moult_collection *collection,
+                             const struct moult_index_row *rows,
+                             const struct moult_quantized_row *quantized, const uint8_t *bytes,
+                             uint32_t count) {
+    uint32_t first = collection->rows, taken = collection->heads_taken;
+
+    pthread_mutex_lock(&collection->tail);
+    for (uint32_t i = 0; i < count; i++) {
+        place(collection, first + i, &rows[i], &quantized[i],
+              bytes + (size_t)i * 4 * collection->quads);
+        moult_heads_link(collection, first + i);
+        if (quantized[i].reach > collection->reach)
+            collection->reach = quantized[i].reach;
+    }
+    if (collection->heads_taken - taken < count)
+        collection->chunked = true;
+    collection->rows += count;
+    pthread_mutex_unlock(&collection->tail);
+}
+
+uint32_t moult_collection_remove(struct moult_collection *collection, uint64_t seq) {
+    uint32_t position, link, gone = 0;
+
+    if (!moult_heads_take(collection, seq, &position))
+        return 0;
+    for (link = position + 1; link != 0; gone++) {
+        position = link - 1;
+        set_hole(collection, position);
+        if (position / MOULT_SCAN_ROWS < collection->hole_block)
+            collection->hole_block = position / MOULT_SCAN_ROWS;
+        link = moult_collection_segment(collection, position)
+                   ->next[moult_collection_slot(collection, position)];
+    }
+    collection->holes += gone;
+    return gone;
+}
+
+/* Holes. */
+
+/* The first position that is one; there is one. */
+static uint32_t first_hole(struct moult_collection *collection) {
+    for (;; collection->hole_block++) {
+        uint32_t position = collection->hole_block * MOULT_SCAN_ROWS;
+        uint64_t live = atomic_load_explicit(live_at(collection, position), memory_order_relaxed);
+
+        MOULT_REQUIRE(position < collection->rows);
+        if (live != UINT64_MAX)
+            return position + (uint32_t)__builtin_ctzll(~live);
+    }
+}
+
+static void move(struct moult_collection *collection, uint32_t from, uint32_t to) {
+    struct moult_segment *old = moult_collection_segment(collection, from);
+    struct moult_segment *new = moult_collection_segment(collection, to);
+    uint32_t old_slot = moult_collection_slot(collection, from);
+    uint32_t new_slot = moult_collection_slot(collection, to);
+    const uint8_t *bytes = bytes_at(collection, from);
+    uint8_t *to_bytes = bytes_at(collection, to);
+
+    for (size_t quad = 0; quad < collection->quads; quad++)
+        memcpy(to_bytes + quad * MOULT_SCAN_ROWS * 4, bytes + quad * MOULT_SCAN_ROWS * 4, 4);
+    moult_heads_move(collection, from, to);
+    new->rows[new_slot] = old->rows[old_slot];
+    new->scales[new_slot] = old->scales[old_slot];
+    new->residuals[new_slot] = old->residuals[old_slot];
+    set_live(collection, to);
+    set_hole(collection, from);
+}
+
+/* Takes the last row away: into a hole, unless it is one. */
+static void shorten(struct moult_collection *collection) {
+    uint32_t last = collection->rows - 1;
+
+    if (is_live(collection, last))
+        move(collection, last, first_hole(collection));
+    collection->rows = last;
+    collection->holes--;
+}
+
+/* Whole segments without a row, but for one that is kept for the next. */
+static uint32_t segments_wanted(const struct moult_collection *collection) {
+    uint32_t rows = collection->segment_blocks * MOULT_SCAN_ROWS;
+
+    if (collection->rows == 0)
+        return 0;
+    return (collection->rows - 1) / rows + 2;
+}
+
+void moult_collection_tidy(struct moult_collection *collection) {
+    bool all = collection->holes == collection->rows;
+
+    if (collection->holes == 0 ||
+        (!all && collection->holes < collection->rows / HOLES_SHARE + HOLES_MIN))
+        return;
+    pthread_rwlock_wrlock(collection->structure);
+    if (all) {
+        free(collection->heads);
+        collection->heads = NULL;
+        collection->heads_size = 0;
+        collection->rows = collection->holes = collection->hole_block = 0;
+        collection->reach = 0;
+        collection->chunked = false;
+    }
+    for (unsigned i = 0; i < MOVES_MAX && collection->holes > 0; i++)
+        shorten(collection);
+    while (collection->segment_count > segments_wanted(collection))
+        segment_free(&collection->segments[--collection->segment_count], collection->quads);
+    pthread_rwlock_unlock(collection->structure);
+}
+
+/* Memory. */
+
+void moult_collection_close(struct moult_collection *collection) {
+    for (uint32_t i = 0; i < collection->segment_count; i++)
+        segment_free(&collection->segments[i], collection->quads);
+    free(collection->segments);
+    free(collection->heads);
+    pthread_mutex_destroy(&collection->tail);
+    free(collection);
+}
+
+static uint64_t segment_bytes(uint32_t blocks, uint32_t quads) {
+    return moult_large_bytes(blocks * moult_block_bytes(quads)) +
+           moult_large_bytes(blocks * BLOCK_DETAILS);
+}
+
+uint64_t moult_collection_bytes(const struct moult_collection *collection) {
+    uint64_t bytes = moult_heads_bytes(collection) +
+                     collection->segment_capacity * sizeof *collection->segments;
+
+    for (uint32_t i = 0; i < collection->segment_count; i++)
+        bytes += segment_bytes(collection->segments[i].blocks, collection->quads);
+    return bytes;
+}
+
+/* With the table of heads while it doubles, and one first segment while it does. */
+uint64_t moult_collection_bytes_for(uint32_t C, uint64_t rows) {
+    uint32_t quads = moult_quads(C), blocks = full_segment_blocks(quads);
+    uint64_t segments = rows / ((uint64_t)blocks * MOULT_SCAN_ROWS) + 1;
+
+    return segments * (segment_bytes(blocks, quads) + sizeof(struct moult_segment) * 2) +
+           moult_heads_size_for(rows) * sizeof(uint32_t) * 3 / 2 + sizeof(struct moult_collection);
+}

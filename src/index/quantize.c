@@ -1,0 +1,111 @@
+#include "index/quantize.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "base/error.h"
+
+#define ULP 0x1p-24             /* u: what one rounding to f32 errs, to its result. */
+#define UP (1 + 1e-6)           /* Covers the roundings of double, and one to f32. */
+#define NORM_MAX 1e15           /* Products of two stay far from what f32 holds. */
+#define SCALE_MIN 1e-30f        /* Below, nothing is kept of a row but its residual. */
+
+enum { LEVELS = 127, ZERO = 128, QUERY_LEVELS = 8191 };
+
+static double norm_of(const float *v, uint32_t C) {
+    double sum = 0;
+
+    for (uint32_t c = 0; c < C; c++)
+        sum += (double)v[c] * (double)v[c];
+    return sqrt(sum);
+}
+
+static float largest_of(const float *v, uint32_t C) {
+    float largest = 0;
+
+    for (uint32_t c = 0; c < C; c++)
+        largest = fabsf(v[c]) > largest ? fabsf(v[c]) : largest;
+    return largest;
+}
+
+bool moult_vector_usable(const float *v, uint32_t C) {
+    return norm_of(v, C) <= NORM_MAX;       /* Of what is not a number, nothing is true. */
+}
+
+static int nearest(double x) {
+    return (int)(x < 0 ? x - 0.5 : x + 0.5);
+}
+
+struct moult_quantized_row moult_quantize_row(const float *v, uint32_t C, uint8_t *bytes) {
+    float scale = largest_of(v, C) / LEVELS;
+    double inverse = scale < SCALE_MIN ? 0 : 1 / (double)scale, rest = 0, residual;
+
+    if (scale < SCALE_MIN)
+        scale = 0;
+    for (uint32_t c = 0; c < C; c++) {
+        int w = nearest((double)v[c] * inverse);
+        double left;
+
+        w = w > LEVELS ? LEVELS : w < -LEVELS ? -LEVELS : w;
+        left = (double)v[c] - w * (double)scale;
+        rest += left * left;
+        bytes[c] = (uint8_t)(w + ZERO);
+    }
+    for (uint32_t c = C; c < 4 * moult_quads(C); c++)
+        bytes[c] = ZERO;
+    residual = sqrt(rest) * UP + (double)SCALE_MIN;
+    return (struct moult_quantized_row){.scale = scale,
+                                        .residual = (float)(residual * UP),
+                                        .reach = (norm_of(v, C) + residual * UP) * UP};
+}
+
+/* z = 128·high + low, with high from -64 to 64 and low from -64 to 63. */
+static void put_pieces(int8_t *pieces, uint32_t c, int z) {
+    int high = (z + 64 + 128 * 64) / 128 - 64;
+    int8_t *quad = pieces + c / 4 * 8 + c % 4;
+
+    quad[0] = (int8_t)high;
+    quad[4] = (int8_t)(z - 128 * high);
+}
+
+void moult_quantize_query(struct moult_quantized_query *query, const float *q, uint32_t C) {
+    double largest = (double)largest_of(q, C), rest = 0;
+    int64_t sum = 0, levels = INT32_MAX / (ZERO * (int64_t)C);
+
+    if (levels > QUERY_LEVELS)
+        levels = QUERY_LEVELS;
+    query->step = largest > 0 ? largest / (double)levels : 1;
+    for (uint32_t c = 0; c < 4 * moult_quads(C); c++) {
+        double value = c < C ? (double)q[c] : 0;
+        int z = nearest(value / query->step);
+
+        z = z > levels ? (int)levels : z < -levels ? (int)-levels : z;
+        rest += (value - z * query->step) * (value - z * query->step);
+        sum += z;
+        put_pieces(query->pieces, c, z);
+    }
+    query->offset = (int32_t)(ZERO * sum);
+    query->norm = norm_of(q, C) * UP;
+    query->residual = sqrt(rest) * UP;
+    query->width = (float)(query->norm / query->step * UP);
+}
+
+double moult_query_slack(const struct moult_quantized_query *query, double reach, uint32_t C) {
+    double gamma = C * ULP / (1 - C * ULP);
+    double largest = reach * (query->norm + query->residual) / query->step;
+    double apart = reach * query->residual + gamma * reach * query->norm + C * 0x1p-148;
+
+    MOULT_REQUIRE(C * ULP < 0.5);
+    return (apart / query->step + 8 * ULP * (largest + reach * (double)query->width)) * UP;
+}
+
+float moult_float_below(double x) {
+    float rounded;
+
+    if (x > (double)FLT_MAX)
+        return FLT_MAX;
+    if (x < (double)-FLT_MAX)
+        return -INFINITY;
+    rounded = (float)x;
+    return (double)rounded > x ? nextafterf(rounded, -INFINITY) : rounded;
+}

@@ -1,0 +1,304 @@
+/* A search: a scan that bounds every row, then exact scores of the few that may be among the
+ * best. The second part holds no lock, and begins with the rows whose bounds are highest: when the
+ * k-th best exact score is out of reach for the next one, it is for all that follow. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/memory.h"
+#include "index/internal.h"
+#include "index/pool.h"
+
+/* So many rows, or an eighth of k, are read before it is asked again whether that was enough. */
+enum { READ_MIN = 8, READ_OF_K = 8 };
+
+struct found {
+    struct moult_index_row row;
+    float upper;
+};
+
+struct moult_index_scratch {
+    int8_t *pieces;                 /* [8·quads] */
+    float *vectors;                 /* [MOULT_INDEX_READ_MAX][C] */
+    struct moult_index_row *rows;   /* [MOULT_INDEX_READ_MAX] */
+    struct moult_pool pool;
+    struct found *found;            /* [capacity] */
+    struct moult_hit *scored;       /* [capacity] */
+    uint32_t found_count, scored_count, capacity;
+    struct moult_index_effort effort;
+};
+
+/* A search while it scans. */
+struct scan {
+    const struct moult_kernels *kernels;
+    const struct moult_index_query *query;
+    const struct moult_quantized_query *quantized;
+    const struct moult_collection *collection;
+    struct moult_pool *pool;
+    uint64_t rows;
+};
+
+struct moult_index_scratch *moult_index_scratch_open(const struct moult_index *index) {
+    struct moult_index_scratch *scratch = moult_allocate(1, sizeof *scratch);
+
+    scratch->pieces = moult_allocate(index->quads, 8);
+    scratch->vectors = moult_allocate(MOULT_INDEX_READ_MAX, index->C * sizeof(float));
+    scratch->rows = moult_allocate(MOULT_INDEX_READ_MAX, sizeof *scratch->rows);
+    return scratch;
+}
+
+void moult_index_scratch_close(struct moult_index_scratch *scratch) {
+    if (scratch == NULL)
+        return;
+    moult_pool_release(&scratch->pool);
+    free(scratch->pieces);
+    free(scratch->vectors);
+    free(scratch->rows);
+    free(scratch->found);
+    free(scratch->scored);
+    free(scratch);
+}
+
+struct moult_index_effort moult_index_effort(const struct moult_index_scratch *scratch) {
+    return scratch->effort;
+}
+
+/* The scan. */
+
+/* Which of `some` rows the filter lets pass. */
+static uint64_t allowed_of(const struct moult_index_query *query,
+                           const struct moult_index_row *rows, uint64_t some) {
+    uint64_t allowed = 0;
+
+    for (uint64_t left = some; left != 0; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(left);
+        uint32_t row = rows[i].row;
+
+        if (row < query->allowed_bits && query->allowed[row / 64] >> row % 64 & 1)
+            allowed |= (uint64_t)1 << i;
+    }
+    return allowed;
+}
+
+/* Upper bounds of a block; false where none reaches the threshold. Compilers find the lanes. */
+static bool bound(float *restrict uppers, const int32_t *restrict products,
+                  const float *restrict scales, const float *restrict residuals, float width,
+                  float threshold) {
+    int any = 0;
+
+    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
+        uppers[i] = (float)products[i] * scales[i] + residuals[i] * width;
+    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
+        any |= uppers[i] >= threshold;
+    return any != 0;
+}
+
+static void scan_block(struct scan *scan, uint32_t block) {
+    const struct moult_collection *collection = scan->collection;
+    const struct moult_segment *segment = &collection->segments[block / collection->segment_blocks];
+    uint32_t at = block % collection->segment_blocks, first = at * MOULT_SCAN_ROWS;
+    uint64_t some = atomic_load_explicit(&segment->live[at], memory_order_relaxed);
+    float width = scan->quantized->width, uppers[MOULT_SCAN_ROWS];
+    int32_t products[MOULT_SCAN_ROWS];
+
+    if (scan->query->allowed != NULL)
+        some = allowed_of(scan->query, segment->rows + first, some);
+    if (some == 0)
+        return;
+    scan->rows += (unsigned)__builtin_popcountll(some);
+    scan->kernels->scan(segment->bytes + at * moult_block_bytes(collection->quads),
+                        scan->quantized->pieces, collection->quads, scan->quantized->offset,
+                        products);
+    if (!bound(uppers, products, segment->scales + first, segment->residuals + first, width,
+               scan->pool->threshold))
+        return;
+    for (; some != 0; some &= some - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(some);
+        float lower = uppers[i] - 2 * (segment->residuals[first + i] * width);
+
+        if (uppers[i] >= scan->pool->threshold)
+            moult_pool_put(scan->pool, collection,
+                           (struct moult_candidate){.upper = uppers[i],
+                                                    .lower = lower,
+                                                    .position = block * MOULT_SCAN_ROWS + i});
+    }
+}
+
+/* The block that may be appended to comes first, under its lock; the others do not change. */
+static void scan_collection(struct scan *scan, struct moult_collection *collection, uint32_t C,
+                            double *slack) {
+    uint32_t blocks;
+
+    pthread_mutex_lock(&collection->tail);
+    blocks = collection->rows / MOULT_SCAN_ROWS;
+    *slack = moult_query_slack(scan->quantized, collection->reach, C);
+    moult_pool_begin(
+        scan->pool, scan->query->k,
+        moult_float_below((double)scan->query->min_score / scan->quantized->step - *slack), *slack,
+        collection->chunked);
+    if (collection->rows % MOULT_SCAN_ROWS != 0)
+        scan_block(scan, blocks);
+    pthread_mutex_unlock(&collection->tail);
+    for (uint32_t block = 0; block < blocks; block++)
+        scan_block(scan, block);
+    moult_pool_tighten(scan->pool, collection);
+}
+
+/* Keeps what the pool holds, as rows: positions mean nothing without the lock. */
+static void keep_found(struct moult_index_scratch *scratch,
+                       const struct moult_collection *collection) {
+    const struct moult_pool *pool = &scratch->pool;
+
+    if (scratch->capacity < pool->capacity) {
+        scratch->found =
+            moult_reallocate(scratch->found, pool->capacity, sizeof *scratch->found);
+        scratch->scored =
+            moult_reallocate(scratch->scored, pool->capacity, sizeof *scratch->scored);
+        scratch->capacity = pool->capacity;
+    }
+    for (uint32_t i = 0; i < pool->count; i++)
+        scratch->found[i] = (struct found){
+            .row = *moult_collection_row(collection, pool->candidates[i].position),
+            .upper = pool->candidates[i].upper};
+    scratch->found_count = pool->count;
+}
+
+static void scan_index(struct moult_index *index, const struct moult_index_query *query,
+                       const struct moult_quantized_query *quantized,
+                       struct moult_index_scratch *scratch, double *slack) {
+    struct scan scan = {.kernels = index->kernels,
+                        .query = query,
+                        .quantized = quantized,
+                        .pool = &scratch->pool};
+    struct moult_collection *collection;
+
+    pthread_rwlock_rdlock(&index->structure);
+    collection = moult_index_collection(index, query->collection);
+    if (collection != NULL) {
+        scan.collection = collection;
+        scan_collection(&scan, collection, index->C, slack);
+        keep_found(scratch, collection);
+    }
+    pthread_rwlock_unlock(&index->structure);
+    scratch->effort.rows_scanned = scan.rows;
+}
+
+/* Exact scores. */
+
+static int by_upper(const void *a, const void *b) {
+    float x = ((const struct found *)a)->upper, y = ((const struct found *)b)->upper;
+
+    return (x < y) - (x > y);
+}
+
+/* Rows [first, first + count) of what was found. A query of zeros needs no rows. */
+static int score(const struct moult_index *index, struct moult_index_scratch *scratch,
+                 const struct moult_index_query *query, const float *vector, bool is_zero,
+                 uint32_t first, uint32_t count, struct moult_error *error) {
+    for (uint32_t i = 0; i < count; i++)
+        scratch->rows[i] = scratch->found[first + i].row;
+    if (!is_zero && index->source.read(index->source.context, scratch->rows, count, index->C,
+                                       scratch->vectors, error) != 0)
+        return -1;
+    scratch->effort.rows_read += is_zero ? 0 : count;
+    for (uint32_t i = 0; i < count; i++) {
+        float exact = is_zero ? 0
+                              : index->kernels->dot(vector, scratch->vectors + (size_t)i * index->C,
+                                                    index->C);
+
+        if (exact >= query->min_score)
+            scratch->scored[scratch->scored_count++] = (struct moult_hit){
+                .seq = scratch->rows[i].seq, .chunk = scratch->rows[i].chunk, .score = exact};
+    }
+    return 0;
+}
+
+/* What the next row has to reach, in units of the step. */
+static float still_wanted(struct moult_index_scratch *scratch,
+                          const struct moult_index_query *query, double step, double slack) {
+    for (uint32_t i = 0; i < scratch->scored_count; i++)
+        scratch->pool.marks[i] = (struct moult_mark){.seq = scratch->scored[i].seq,
+                                                     .value = scratch->scored[i].score};
+    return moult_float_below(
+        (double)moult_pool_kth(&scratch->pool, scratch->scored_count, query->k) / step - slack);
+}
+
+static int score_found(const struct moult_index *index, struct moult_index_scratch *scratch,
+                       const struct moult_index_query *query, const float *vector,
+                       const struct moult_quantized_query *quantized, double slack,
+                       struct moult_error *error) {
+    uint32_t portion = query->k / READ_OF_K < READ_MIN ? READ_MIN : query->k / READ_OF_K;
+    uint32_t done = 0, count;
+    float wanted = -INFINITY;
+
+    qsort(scratch->found, scratch->found_count, sizeof *scratch->found, by_upper);
+    while (done < scratch->found_count && scratch->found[done].upper >= wanted) {
+        uint32_t most = done < query->k ? query->k - done : portion;
+
+        for (count = 0; count < most && count < MOULT_INDEX_READ_MAX &&
+                        done + count < scratch->found_count &&
+                        scratch->found[done + count].upper >= wanted;)
+            count++;
+        if (score(index, scratch, query, vector, quantized->norm <= 0, done, count, error) != 0)
+            return -1;
+        done += count;
+        if (done >= query->k && quantized->norm > 0)
+            wanted = still_wanted(scratch, query, quantized->step, slack);
+    }
+    return 0;
+}
+
+static int by_seq(const void *a, const void *b) {
+    const struct moult_hit *x = a, *y = b;
+
+    if (x->seq != y->seq)
+        return x->seq < y->seq ? -1 : 1;
+    if (x->score < y->score || x->score > y->score)
+        return x->score > y->score ? -1 : 1;
+    return (x->chunk > y->chunk) - (x->chunk < y->chunk);
+}
+
+static int by_score(const void *a, const void *b) {
+    const struct moult_hit *x = a, *y = b;
+
+    if (x->score < y->score || x->score > y->score)
+        return x->score > y->score ? -1 : 1;
+    return (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+/* The best chunk of each document, then the best documents. */
+static uint32_t best_hits(struct moult_index_scratch *scratch, uint32_t k, struct moult_hit *hits) {
+    struct moult_hit *scored = scratch->scored;
+    uint32_t count = 0;
+
+    qsort(scored, scratch->scored_count, sizeof *scored, by_seq);
+    for (uint32_t i = 0; i < scratch->scored_count; i++) {
+        if (count == 0 || scored[count - 1].seq != scored[i].seq)
+            scored[count++] = scored[i];
+    }
+    qsort(scored, count, sizeof *scored, by_score);
+    count = count < k ? count : k;
+    if (count > 0)
+        memcpy(hits, scored, count * sizeof *hits);
+    return count;
+}
+
+int moult_index_search(struct moult_index *index, const struct moult_index_query *query,
+                       const float *vector, struct moult_index_scratch *scratch,
+                       struct moult_hit *hits, struct moult_error *error) {
+    struct moult_quantized_query quantized = {.pieces = scratch->pieces};
+    double slack = 0;
+
+    MOULT_REQUIRE(query->k >= 1 && query->k <= MOULT_HITS_MAX);
+    if (!moult_vector_usable(vector, index->C))
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "The query's vector has a number that is not finite, or far too large.");
+    moult_quantize_query(&quantized, vector, index->C);
+    scratch->found_count = scratch->scored_count = 0;
+    memset(&scratch->effort, 0, sizeof scratch->effort);
+    scan_index(index, query, &quantized, scratch, &slack);
+    if (score_found(index, scratch, query, vector, &quantized, slack, error) != 0)
+        return -1;
+    return (int)best_hits(scratch, query->k, hits);
+}
