@@ -12,6 +12,9 @@ int moult_cli_rollback(int argc, char **argv);
 int moult_cli_status(int argc, char **argv);
 int moult_cli_pull(int argc, char **argv);
 int moult_cli_manifest(int argc, char **argv);
+int moult_cli_import(int argc, char **argv);
+int moult_cli_export(int argc, char **argv);
+int moult_cli_search(int argc, char **argv);
 int moult_cli_embed(int argc, char **argv);
 int moult_cli_info(int argc, char **argv);
 

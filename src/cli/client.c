@@ -1,5 +1,6 @@
 #include "cli/client.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,13 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *context) {
     return moult_buffer_append(context, bytes, size * count) ? size * count : 0;
 }
 
+int moult_client_fail_to_connect(const char *url, struct moult_error *error) {
+    return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
+                      "No server answers at %s: start one with moult serve, or name another "
+                      "with --url.",
+                      url);
+}
+
 /* An update may take minutes, in which nothing is said: only connecting has a limit. */
 static int perform(CURL *curl, const char *url, struct curl_slist *headers, const char *body,
                    struct moult_buffer *answer, long *status, struct moult_error *error) {
@@ -45,10 +53,7 @@ static int perform(CURL *curl, const char *url, struct curl_slist *headers, cons
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
     CURLcode code = curl_easy_perform(curl);
     if (code == CURLE_COULDNT_CONNECT)
-        return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
-                          "No server answers at %s: start one with moult serve, or name another "
-                          "with --url.",
-                          url);
+        return moult_client_fail_to_connect(url, error);
     if (code != CURLE_OK)
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "Asking %s failed: %s.", url,
                           reason[0] != '\0' ? reason : curl_easy_strerror(code));
@@ -67,8 +72,8 @@ static json_t *read_answer(const struct moult_buffer *answer, const char *url, l
     return value;
 }
 
-static struct curl_slist *make_headers(const struct moult_client *client,
-                                       struct moult_error *error) {
+struct curl_slist *moult_client_headers(const struct moult_client *client,
+                                        struct moult_error *error) {
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     if (client->api_key_file == NULL)
         return headers;
@@ -84,17 +89,39 @@ static struct curl_slist *make_headers(const struct moult_client *client,
     return headers;
 }
 
-json_t *moult_client_ask(const struct moult_client *client, const char *path, json_t *body,
-                         long *status, struct moult_error *error) {
+char *moult_client_url(const struct moult_client *client, const char *path) {
     size_t size = strlen(client->url);
     while (size > 0 && client->url[size - 1] == '/')
         size--;
-    struct curl_slist *headers = make_headers(client, error);
+    return moult_format("%.*s%s", (int)size, client->url, path);
+}
+
+char *moult_client_escape(const char *text) {
+    struct moult_buffer escaped;
+    moult_buffer_init(&escaped, 3 * strlen(text) + 1);
+    for (const char *at = text; *at != '\0'; at++)
+        moult_buffer_format(&escaped, isalnum((unsigned char)*at) || strchr("-._~", *at) != NULL
+                                          ? "%c" : "%%%02X", (unsigned char)*at);
+    return moult_buffer_take(&escaped, NULL);
+}
+
+char *moult_client_path(const char *collection, const char *what) {
+    if (collection == NULL)
+        return moult_copy_string(what);
+    char *escaped = moult_client_escape(collection);
+    char *path = moult_format("/collections/%s%s", escaped, what);
+    free(escaped);
+    return path;
+}
+
+json_t *moult_client_ask(const struct moult_client *client, const char *path, json_t *body,
+                         long *status, struct moult_error *error) {
+    struct curl_slist *headers = moult_client_headers(client, error);
     json_t *value = NULL;
     if (headers != NULL) {
         struct moult_buffer answer;
         moult_buffer_init(&answer, ANSWER_BYTES_MAX);
-        char *url = moult_format("%.*s%s", (int)size, client->url, path);
+        char *url = moult_client_url(client, path);
         char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
         CURL *curl = curl_easy_init();
         MOULT_REQUIRE(curl != NULL);
@@ -111,21 +138,27 @@ json_t *moult_client_ask(const struct moult_client *client, const char *path, js
     return value;
 }
 
-/* Orders. */
-
 static const char *text_in(const json_t *object, const char *key) {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL ? text : "";
 }
 
-static int print_refusal(const json_t *answer, long status) {
-    const json_t *error = json_object_get(answer, "error");
+int moult_client_fail_refused(const json_t *answer, long status, struct moult_error *error) {
+    const json_t *reason = json_object_get(answer, "error");
     const char *message =
-        json_is_object(error) ? text_in(error, "message") : text_in(answer, "error");
+        json_is_object(reason) ? text_in(reason, "message") : text_in(answer, "error");
     if (message[0] != '\0')
-        fprintf(stderr, "moult: %s\n", message);
-    else
-        fprintf(stderr, "moult: The server answered with status %ld.\n", status);
+        return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "%s", message);
+    return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "The server answered with status %ld.",
+                      status);
+}
+
+/* Orders. */
+
+static int print_refusal(const json_t *answer, long status) {
+    struct moult_error error;
+    moult_client_fail_refused(answer, status, &error);
+    fprintf(stderr, "moult: %s\n", error.message);
     return MOULT_EXIT_FAILED;
 }
 

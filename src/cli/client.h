@@ -1,4 +1,4 @@
-/* Asking a running server, for update, rollback and status. */
+/* Asking a running server: what all commands have that do. */
 #ifndef MOULT_CLI_CLIENT_H
 #define MOULT_CLI_CLIENT_H
 
@@ -20,6 +20,22 @@ void moult_client_options(struct moult_client *client, struct moult_option *opti
  * NULL when no answer came or it was no JSON. *status: of HTTP. */
 json_t *moult_client_ask(const struct moult_client *client, const char *path, json_t *body,
                          long *status, struct moult_error *error);
+
+/* The parts of that. A URL is malloc'ed, headers are NULL with the error, and what is called
+ * fail returns -1. */
+struct curl_slist;
+char *moult_client_url(const struct moult_client *client, const char *path);
+struct curl_slist *moult_client_headers(const struct moult_client *client,
+                                        struct moult_error *error);
+int moult_client_fail_to_connect(const char *url, struct moult_error *error);
+/* The sentence in an answer that is no success, or else its status. */
+int moult_client_fail_refused(const json_t *answer, long status, struct moult_error *error);
+
+/* The path of something that each collection has, as "/documents"; malloc'ed. NULL: the default
+ * collection. */
+char *moult_client_path(const char *collection, const char *what);
+/* As it stands in a path or a query; malloc'ed. */
+char *moult_client_escape(const char *text);
 
 /* POSTs an order that begins or ends an update, and prints what came of it: one
  * sentence, or, with `as_json`, the answer itself. Returns the exit code. */

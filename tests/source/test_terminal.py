@@ -1,40 +1,12 @@
 """`moult pull` as a person sees it: a bar on a terminal, broken off by Ctrl-C, and resumed."""
 
 import os
-import pty
 import signal
 
-from fixtures import BUILD
 from hub import behaves, hangs_after
 from serving import until
+from terminal import Terminal
 from test_hub import NAME, is_what
-
-
-class Terminal:
-    """The program on a terminal of its own."""
-
-    def __init__(self, arguments, environment):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(BUILD / "moult", ["moult", *map(str, arguments)], environment)
-        self.said = ""
-
-    def read(self):
-        try:
-            self.said += os.read(self.fd, 4096).decode(errors="replace")
-        except OSError:   # The other end is closed.
-            return False
-        return True
-
-    def wait_for(self, text):
-        while text not in self.said:
-            assert self.read(), self.said
-
-    def end(self):
-        while self.read():
-            pass
-        os.close(self.fd)
-        return os.waitpid(self.pid, 0)[1]
 
 
 def test_a_bar_that_is_broken_off_and_goes_on(hub, puller, tiny):
