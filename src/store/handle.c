@@ -114,13 +114,20 @@ void moult_store_done(sqlite3_stmt *statement) {
     sqlite3_clear_bindings(statement);
 }
 
+int moult_store_step(struct moult_store *store, sqlite3_stmt *statement, const char *doing,
+                     struct moult_error *error) {
+    int code = sqlite3_step(statement);
+    if (code == SQLITE_ROW || code == SQLITE_DONE)
+        return code == SQLITE_ROW;
+    return moult_store_fail(store, doing, error);
+}
+
 int moult_store_run(struct moult_store *store, sqlite3_stmt *statement, const char *doing,
                     struct moult_error *error) {
-    int code;
+    int result;
     do
-        code = sqlite3_step(statement);
-    while (code == SQLITE_ROW);
-    int result = code == SQLITE_DONE ? 0 : moult_store_fail(store, doing, error);
+        result = moult_store_step(store, statement, doing, error);
+    while (result == 1);
     moult_store_done(statement);
     return result;
 }
@@ -161,17 +168,18 @@ void moult_store_enter_change(struct moult_store *store) {
     start_clock(store);
 }
 
-static int read_seq(struct moult_store *store, struct moult_error *error) {
+int moult_store_last_seq(struct moult_store *store, uint64_t *seq, struct moult_error *error) {
     static const char sql[] = "SELECT last FROM sequence";
     sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
     if (statement == NULL)
         return -1;
-    int code = sqlite3_step(statement);
-    if (code == SQLITE_ROW)
-        store->seq = (uint64_t)sqlite3_column_int64(statement, 0);
-    int result = code == SQLITE_ROW ? 0 : moult_store_fail(store, "reading the sequence", error);
+    int row = moult_store_step(store, statement, "reading the sequence", error);
+    if (row == 1)
+        *seq = (uint64_t)sqlite3_column_int64(statement, 0);
+    if (row == 0)
+        moult_fail(error, MOULT_ERROR_SYSTEM, "%s is damaged: its sequence is gone.", store->path);
     moult_store_done(statement);
-    return result;
+    return row == 1 ? 0 : -1;
 }
 
 int moult_store_begin(struct moult_store *store, struct moult_error *error) {
@@ -180,7 +188,7 @@ int moult_store_begin(struct moult_store *store, struct moult_error *error) {
     if (moult_store_execute(store, "BEGIN IMMEDIATE", "beginning to write", error) != 0)
         return -1;
     store->in_transaction = true;
-    if (read_seq(store, error) == 0)
+    if (moult_store_last_seq(store, &store->seq, error) == 0)
         return 0;
     moult_store_rollback(store);
     return -1;
@@ -232,12 +240,10 @@ static int use_log(struct moult_store *store, struct moult_error *error) {
     sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
     if (statement == NULL)
         return -1;
-    int code = sqlite3_step(statement);
-    const char *mode = code == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : "";
-    int result = 0;
-    if (code != SQLITE_ROW)
-        result = moult_store_fail(store, "opening it", error);
-    else if (mode == NULL || strcmp(mode, "wal") != 0)
+    int row = moult_store_step(store, statement, "opening it", error);
+    const char *mode = row == 1 ? (const char *)sqlite3_column_text(statement, 0) : "";
+    int result = row < 0 ? -1 : 0;
+    if (result == 0 && (mode == NULL || strcmp(mode, "wal") != 0))
         result = moult_fail(error, MOULT_ERROR_SYSTEM,
                             "%s cannot be written with a log beside it (WAL): its folder must lie "
                             "on a disk of this machine, and be writable.", store->path);
@@ -253,7 +259,8 @@ static int open_handle(struct moult_store *store, struct moult_error *error) {
     sqlite3_busy_timeout(store->db, BUSY_MS);
     /* Whose file it is comes first: another program's is not even given a log. */
     if (moult_store_execute(store, settings, "opening it", error) != 0 ||
-        moult_schema_open(store, error) != 0 || use_log(store, error) != 0)
+        moult_schema_open(store, error) != 0 || use_log(store, error) != 0 ||
+        moult_store_add_functions(store, error) != 0 || moult_words_open(store, error) != 0)
         return -1;
     if (store->mode == MOULT_STORE_READ)
         return moult_store_execute(store, "PRAGMA query_only = ON", "opening it", error);
@@ -299,6 +306,7 @@ void moult_store_close(struct moult_store *store) {
     moult_store_rollback(store);
     for (unsigned i = 0; i < MOULT_STATEMENTS_MAX; i++)
         sqlite3_finalize(store->statements[i].prepared);
+    moult_words_close(store);
     sqlite3_close(store->db);
     free(store->collections.items);
     free(store->spaces.items);

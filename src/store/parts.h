@@ -2,6 +2,7 @@
 #ifndef MOULT_STORE_PARTS_H
 #define MOULT_STORE_PARTS_H
 
+#include <assert.h>
 #include <sqlite3.h>
 
 #include "store/store.h"
@@ -51,6 +52,9 @@ int moult_store_fail(struct moult_store *store, const char *doing, struct moult_
 /* One that is reset and has nothing bound, or NULL with the error. It is the handle's. */
 sqlite3_stmt *moult_store_prepare(struct moult_store *store, const char *sql,
                                   struct moult_error *error);
+/* 1: a row, 0: the end, -1: the error. */
+int moult_store_step(struct moult_store *store, sqlite3_stmt *statement, const char *doing,
+                     struct moult_error *error);
 /* Runs it to its end. */
 int moult_store_run(struct moult_store *store, sqlite3_stmt *statement, const char *doing,
                     struct moult_error *error);
@@ -66,6 +70,74 @@ int moult_store_enter(struct moult_store *store, struct moult_error *error);
 int moult_store_leave(struct moult_store *store, int result);
 /* For calls that change something: no more than the time limit, and a check of the caller. */
 void moult_store_enter_change(struct moult_store *store);
+/* Of what is committed, and of the tallies that are written. */
+int moult_store_last_seq(struct moult_store *store, uint64_t *seq, struct moult_error *error);
+
+/* pool.c: memory that is given piece by piece and freed at once. */
+
+void *moult_pool_give(struct moult_pool **pool, size_t size);   /* For any type. */
+/* A NUL is added. */
+char *moult_pool_copy(struct moult_pool **pool, const void *bytes, size_t size);
+void moult_pool_free(struct moult_pool *pool);
+
+/* collections.c */
+
+/* The number of a slot's name. 0 where it has none: nothing was ever stored for it. */
+int moult_store_slot(struct moult_store *store, const char *name, uint32_t *slot,
+                     struct moult_error *error);
+int moult_store_slot_make(struct moult_store *store, const char *name, uint32_t *slot,
+                          struct moult_error *error);
+/* Of a collection that is not dropped, or MISSING. */
+int moult_store_slot_of(struct moult_store *store, uint32_t collection, uint32_t *slot,
+                        struct moult_error *error);
+/* Numbers of dropped collections that are not swept yet, in ascending order; *numbers is
+ * malloc'ed. */
+int moult_store_dropped(struct moult_store *store, uint32_t **numbers, unsigned *count,
+                        struct moult_error *error);
+
+/* documents.c */
+
+struct moult_version {
+    uint64_t seq;
+    uint32_t slot, collection;
+    int64_t text_bytes;
+};
+
+/* Takes its rows out of documents, texts and cuts; notes nothing. */
+int moult_version_erase(struct moult_store *store, const struct moult_version *version,
+                        struct moult_error *error);
+/* One more row of removals. `removed` 0: all of the collection. */
+int moult_removal_note(struct moult_store *store, uint32_t slot, uint32_t collection,
+                       uint64_t seq, uint64_t removed, struct moult_error *error);
+
+/* read.c */
+
+/* MISSING where that version is gone. The bytes are the statement's until it is done. */
+int moult_store_text_of(struct moult_store *store, uint64_t seq, sqlite3_stmt **statement,
+                        const char **text, size_t *size, struct moult_error *error);
+
+/* scan.c: the SQL function moult_matches(filter, metadata); a bound NULL matches everything. */
+
+int moult_store_add_functions(struct moult_store *store, struct moult_error *error);
+void moult_store_bind_filter(sqlite3_stmt *statement, int at, const struct moult_filter *filter);
+/* Whether a scan of a collection had better go over the whole table. */
+int moult_store_scan_all(struct moult_store *store, uint32_t collection, bool *all,
+                         struct moult_error *error);
+
+/* words.c */
+
+int moult_words_open(struct moult_store *store, struct moult_error *error);
+void moult_words_close(struct moult_store *store);
+
+/* spaces.c */
+
+static_assert(sizeof(struct moult_chunk) == 12, "As it lies in cuts.");
+
+/* How many chunks a cut has, or -1 where it is damaged. */
+int64_t moult_cut_count(const void *bytes, int size);
+/* Takes away what that version has in the spaces of its slot. */
+int moult_cuts_erase(struct moult_store *store, const struct moult_version *version,
+                     struct moult_error *error);
 
 /* tally.c */
 

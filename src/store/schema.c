@@ -18,7 +18,7 @@
  *     collections   with counts; `dropped` ones are cleared away in portions
  *     documents     one row for each; documents_by_slot is the way of the followers
  *     texts         their texts
- *     words         the full-text index over texts, which triggers keep
+ *     words         the full-text index over texts; documents.c keeps it
  *     removals      at `seq`, the version `removed` went; 0: all of `collection` did
  *     spaces        with counts
  *     cuts          the chunks of a version in a space: 12 bytes each, as struct moult_chunk is
@@ -35,7 +35,8 @@ static const char version_1[] =
     " text_bytes INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0) STRICT;"
     "CREATE UNIQUE INDEX collections_by_name ON collections (name) WHERE dropped = 0;"
     "CREATE TABLE documents (seq INTEGER PRIMARY KEY, slot INTEGER NOT NULL,"
-    " collection INTEGER NOT NULL, id TEXT NOT NULL, metadata TEXT NOT NULL) STRICT;"
+    " collection INTEGER NOT NULL, text_bytes INTEGER NOT NULL, id TEXT NOT NULL,"
+    " metadata TEXT NOT NULL) STRICT;"
     "CREATE UNIQUE INDEX documents_by_id ON documents (collection, id);"
     "CREATE INDEX documents_by_slot ON documents (slot);"
     "CREATE TABLE texts (seq INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;"
@@ -53,11 +54,7 @@ static const char version_1[] =
     "CREATE TABLE cuts (space INTEGER NOT NULL, seq INTEGER NOT NULL, cut BLOB NOT NULL,"
     " PRIMARY KEY (space, seq)) STRICT, WITHOUT ROWID;"
     "CREATE VIRTUAL TABLE words USING fts5 (text, content = 'texts', content_rowid = 'seq',"
-    " tokenize = 'unicode61 remove_diacritics 2');"
-    "CREATE TRIGGER words_of_new AFTER INSERT ON texts BEGIN"
-    " INSERT INTO words (rowid, text) VALUES (new.seq, new.text); END;"
-    "CREATE TRIGGER words_of_old AFTER DELETE ON texts BEGIN"
-    " INSERT INTO words (words, rowid, text) VALUES ('delete', old.seq, old.text); END;";
+    " tokenize = 'unicode61 remove_diacritics 2');";
 
 /* steps[v] leads from version v to v + 1, in one transaction with all behind it. A change of the
  * file is one more step, and a test that opens a file of the version before. */

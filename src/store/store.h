@@ -44,6 +44,7 @@
 #include "store/ulid.h"
 
 struct moult_store;
+struct moult_pool;
 
 enum moult_store_mode {
     MOULT_STORE_WRITE,   /* Makes the file where there is none, brings an older one up to date. */
@@ -146,7 +147,7 @@ enum moult_document_part {
 
 struct moult_document {
     uint64_t seq;              /* 0: there is none. */
-    char *id, *text, *metadata, *passage;   /* Owned, a NUL behind each; NULL: not asked for. */
+    const char *id, *text, *metadata, *passage;   /* A NUL behind each; NULL: not asked for. */
     size_t text_size, metadata_size, passage_size;
     uint32_t chunk_begin, chunk_end;        /* Of the chunk, bytes of the text. */
 };
@@ -154,7 +155,8 @@ struct moult_document {
 struct moult_documents {
     struct moult_document *items;
     uint32_t count;
-    char *cursor;              /* Of a list: where the next page begins; NULL: there is none. */
+    const char *cursor;        /* Of a list: where the next page begins; NULL: there is none. */
+    struct moult_pool *pool;   /* What all of these point into. */
 };
 
 void moult_documents_release(struct moult_documents *documents);
@@ -223,8 +225,8 @@ struct moult_space {
     uint32_t number;           /* From 1. */
     struct moult_space_key key;
     uint32_t next_row;         /* Rows that were given so far. */
-    uint64_t documents;        /* That have chunks in it; all collections of the slot together
-                                  have moult_collection.documents. */
+    uint64_t documents;        /* That have chunks in it, of all collections of the slot; those
+                                  of dropped ones count until they are swept. */
     uint64_t chunks;           /* That are alive: of next_row rows the rest is garbage. */
     uint64_t text_bytes;       /* Of those documents. */
     uint64_t created_at;
@@ -273,8 +275,7 @@ struct moult_changes {
     uint32_t count;
     uint64_t cursor;           /* Where a follower stands that has done these. */
     bool complete;             /* Nothing lay behind them. */
-    struct moult_chunk *chunks;   /* Whatever the items point at. */
-    char *texts;
+    struct moult_pool *pool;   /* What the items point into. */
 };
 
 void moult_changes_release(struct moult_changes *changes);
