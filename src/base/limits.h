@@ -24,6 +24,10 @@
 #define MOULT_TEXTS_PER_REQUEST_MAX 2048           /* OpenAI's own. */
 #define MOULT_WAITING_TEXTS_MAX 512                /* --max-waiting. */
 #define MOULT_MODEL_NAME_BYTES_MAX 64              /* A slot's name. */
+#define MOULT_HITS_MAX 1000                        /* Of one query. */
+#define MOULT_FILTER_ROWS_MAX (1u << 28)           /* A bit for each row: 32 MiB. */
+#define MOULT_CHUNK_TOKENS_MIN 8                   /* Room for a few words beside special tokens. */
+#define MOULT_CHANGES_MAX 131072                   /* To an index, in one message: 3 MiB. */
 
 /* Models. */
 #define MOULT_MODEL_FILE_BYTES_MAX (16 * MOULT_GIB)
@@ -65,6 +69,7 @@
 #define MOULT_UNHEALTHY_SECONDS 60                 /* Without a worker that should be there: others
                                                       may be better placed to answer. */
 #define MOULT_THREADS_MAX 256
+#define MOULT_ROWS_FILES_MAX 16                    /* That a worker finds its vectors among. */
 
 /* Documents. */
 #define MOULT_COLLECTION_NAME_BYTES_MAX 64

@@ -14,6 +14,8 @@
 #include "cli/cli.h"
 #include "worker/worker.h"
 
+#define FOLLOW_NICE_MAX 20
+
 static int refuse(void) {
     fputs("moult worker is started by moult serve, which gives it its descriptors.\n", stderr);
     return MOULT_EXIT_USAGE;
@@ -34,17 +36,16 @@ static bool read_only_number(const char *text, unsigned long max, unsigned long 
     return read_number(&text, max, number) && *text == '\0';
 }
 
-/* "3,4,5" */
-static bool read_channel(const char *text, int fds[MOULT_CHANNEL_FDS]) {
-    for (int i = 0; i < MOULT_CHANNEL_FDS; i++) {
+/* "3,4,5": how many they are, or 0 where that is no list of at most `max` descriptors. */
+static unsigned read_descriptors(const char *text, unsigned max, int *fds) {
+    unsigned count = 0;
+    do {
         unsigned long fd;
-        if (i > 0 && *text++ != ',')
-            return false;
-        if (!read_number(&text, 65535, &fd) || fd <= STDERR_FILENO)
-            return false;
-        fds[i] = (int)fd;
-    }
-    return *text == '\0';
+        if (count == max || !read_number(&text, 65535, &fd) || fd <= STDERR_FILENO)
+            return 0;
+        fds[count++] = (int)fd;
+    } while (*text++ == ',');
+    return text[-1] == '\0' ? count : 0;
 }
 
 static bool read_options(int argc, char **argv, struct moult_worker_options *options,
@@ -56,6 +57,9 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
                                           {"label", required_argument, NULL, 'l'},
                                           {"memory", required_argument, NULL, 'm'},
                                           {"haste", required_argument, NULL, 'h'},
+                                          {"rows", required_argument, NULL, 'r'},
+                                          {"row-count", required_argument, NULL, 'n'},
+                                          {"follow-nice", required_argument, NULL, 'b'},
                                           {NULL, 0, NULL, 0}};
     unsigned long number;
     bool have_channel = false;
@@ -64,7 +68,8 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         bool good = true;
         if (option == 'c')
-            good = have_channel = read_channel(optarg, options->channel_fds);
+            good = have_channel = read_descriptors(optarg, MOULT_CHANNEL_FDS,
+                                                   options->channel_fds) == MOULT_CHANNEL_FDS;
         else if (option == 'f' && (good = read_only_number(optarg, 65535, &number)))
             options->folder_fd = (int)number;
         else if (option == 'p')
@@ -77,6 +82,13 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
             options->label = optarg;
         else if (option == 'h' && (good = read_only_number(optarg, MOULT_HASTE_FULL, &number)))
             options->haste = (enum moult_haste)number;
+        else if (option == 'r')
+            good = (options->rows_count = read_descriptors(optarg, MOULT_ROWS_FILES_MAX,
+                                                           options->rows_fds)) > 0;
+        else if (option == 'n' && (good = read_only_number(optarg, ULONG_MAX, &number)))
+            options->row_count = number;
+        else if (option == 'b' && (good = read_only_number(optarg, FOLLOW_NICE_MAX, &number)))
+            options->follow_nice = (unsigned)number;
         else if (option == '?')
             good = false;
         if (!good)
@@ -91,12 +103,15 @@ static int compare_fds(const void *a, const void *b) {
 
 /* Closes every descriptor above 2 that the options do not name. */
 static void close_strays(const struct moult_worker_options *options) {
-    int kept[MOULT_CHANNEL_FDS + 1];
+    int kept[MOULT_CHANNEL_FDS + 1 + MOULT_ROWS_FILES_MAX];
+    unsigned count = MOULT_CHANNEL_FDS + 1 + options->rows_count;
     memcpy(kept, options->channel_fds, sizeof(options->channel_fds));
     kept[MOULT_CHANNEL_FDS] = options->folder_fd;
-    qsort(kept, MOULT_CHANNEL_FDS + 1, sizeof(kept[0]), compare_fds);
+    memcpy(kept + MOULT_CHANNEL_FDS + 1, options->rows_fds,
+           options->rows_count * sizeof(kept[0]));
+    qsort(kept, count, sizeof(kept[0]), compare_fds);
     unsigned first = STDERR_FILENO + 1;
-    for (int i = 0; i < MOULT_CHANNEL_FDS + 1; i++) {
+    for (unsigned i = 0; i < count; i++) {
         if ((unsigned)kept[i] > first)
             close_range(first, (unsigned)kept[i] - 1, 0);
         first = (unsigned)kept[i] + 1;

@@ -131,10 +131,11 @@ void moult_asked_note(struct moult_asked *asked, enum moult_prompt prompt, const
 }
 
 void moult_asked_note_job(struct moult_asked *asked, const struct moult_job *job) {
-    struct moult_embed_request_view view;
+    struct moult_request_view view;
     size_t offset = 0;
     if (asked->texts_max == 0 ||
-        moult_embed_request_read(job->message, job->message_size, &view, NULL) != 0)
+        moult_request_read(job->message, job->message_size, &view, NULL) != 0 ||
+        view.text_sizes == NULL)
         return;
     uint32_t stride = (view.count + TEXTS_PER_JOB - 1) / TEXTS_PER_JOB;
     for (uint32_t i = 0; i < view.count; i++) {

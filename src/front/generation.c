@@ -333,8 +333,8 @@ static bool hand_over(struct moult_generation *generation, struct moult_job *job
         moult_slots_finish(job, MOULT_JOB_UNAVAILABLE);
         return true;
     }
-    size_t capacity = moult_embed_answer_bytes_max(job->count, &job->options, &job->frame,
-                                                   generation->report.dimensions);
+    size_t capacity = moult_answer_bytes_max(job->message, job->message_size,
+                                             generation->report.dimensions);
     if (!moult_channel_fits(job->message_size, capacity)) {
         moult_job_unwait(job);
         job->answer.status = MOULT_ANSWER_INVALID;

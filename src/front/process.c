@@ -1,18 +1,22 @@
 #include "front/process.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/machine.h"
 #include "base/memory.h"
 
 #define FIRST_CHANNEL_FD 3
 #define FOLDER_FD (FIRST_CHANNEL_FD + MOULT_CHANNEL_FDS)
-#define CHILD_FDS (FOLDER_FD + 1)
+#define FIRST_ROWS_FD (FOLDER_FD + 1)
+#define CHILD_FDS_MAX (FIRST_ROWS_FD + MOULT_ROWS_FILES_MAX)
+#define ARGUMENTS_MAX 16
 
 struct moult_process {
     uv_process_t child;
@@ -25,6 +29,7 @@ struct moult_process {
     bool asked;
     char kill_reason[256];            /* Why the front killed it; "": it did not. */
     enum moult_worker_state state;    /* As last reported. */
+    uint32_t dimensions;              /* C of its vectors, once it is ready. */
     uint64_t progress, moved_ns;
     unsigned jobs_count, orphan_count;
     struct moult_job *jobs[MOULT_CHANNEL_SLOTS];
@@ -92,39 +97,67 @@ static void inherit(uv_stdio_container_t *container, int fd) {
     container->data.fd = fd;
 }
 
-/* The child gets the channel and the folder under the numbers that ipc/channel.h
- * names, standard error, and nothing else. */
+/* "--rows=7,8,9" */
+static char *rows_argument(const struct moult_process_order *order) {
+    struct moult_buffer text;
+    moult_buffer_init(&text, 16 + 8 * MOULT_ROWS_FILES_MAX);
+    moult_buffer_text(&text, "--rows=");
+    for (unsigned i = 0; i < order->rows_count; i++)
+        moult_buffer_format(&text, i > 0 ? ",%d" : "%d", FIRST_ROWS_FD + (int)i);
+    return text.bytes;
+}
+
+/* NULL behind the last; each is freed by free_arguments(). */
+static void make_arguments(const struct moult_process_order *order, char **arguments) {
+    unsigned n = 0;
+    arguments[n++] = moult_copy_string("moult");
+    arguments[n++] = moult_copy_string("worker");
+    arguments[n++] = moult_format("--channel=%d,%d,%d", FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1,
+                                  FIRST_CHANNEL_FD + 2);
+    arguments[n++] = moult_format("--folder=%d", FOLDER_FD);
+    arguments[n++] = moult_format("--parent=%d", (int)getpid());
+    arguments[n++] = moult_format("--threads=%u", order->threads);
+    arguments[n++] = moult_format("--memory=%" PRIu64, order->memory_bytes);
+    arguments[n++] = moult_format("--label=%s", order->label);
+    arguments[n++] = moult_format("--haste=%d", (int)order->haste);
+    if (order->rows_count > 0) {
+        arguments[n++] = rows_argument(order);
+        arguments[n++] = moult_format("--row-count=%" PRIu64, order->row_count);
+        arguments[n++] = moult_format("--follow-nice=%u", order->follow_nice);
+    }
+    arguments[n] = NULL;
+    MOULT_REQUIRE(n < ARGUMENTS_MAX);
+}
+
+static void free_arguments(char **arguments) {
+    for (unsigned n = 0; arguments[n] != NULL; n++)
+        free(arguments[n]);
+}
+
+/* The child gets the channel, the folder and the files of vectors under the numbers that
+ * ipc/channel.h names, standard error, and nothing else. */
 static int spawn(struct moult_process *process, uv_loop_t *loop,
                  const struct moult_process_order *order, int folder_fd) {
-    char channel_argument[64], folder_argument[32], parent_argument[32], threads_argument[32];
-    char memory_argument[40], haste_argument[16];
-    char *label_argument = moult_format("--label=%s", order->label);
-    snprintf(channel_argument, sizeof channel_argument, "--channel=%d,%d,%d", FIRST_CHANNEL_FD,
-             FIRST_CHANNEL_FD + 1, FIRST_CHANNEL_FD + 2);
-    snprintf(folder_argument, sizeof folder_argument, "--folder=%d", FOLDER_FD);
-    snprintf(parent_argument, sizeof parent_argument, "--parent=%d", (int)getpid());
-    snprintf(threads_argument, sizeof threads_argument, "--threads=%u", order->threads);
-    snprintf(memory_argument, sizeof memory_argument, "--memory=%llu",
-             (unsigned long long)order->memory_bytes);
-    snprintf(haste_argument, sizeof haste_argument, "--haste=%d", (int)order->haste);
-    char *arguments[] = {"moult",         "worker",         channel_argument, folder_argument,
-                         parent_argument, threads_argument, memory_argument,  label_argument,
-                         haste_argument,  NULL};
-    uv_stdio_container_t descriptors[CHILD_FDS] = {{.flags = UV_IGNORE}};
+    char *arguments[ARGUMENTS_MAX];
+    uv_stdio_container_t descriptors[CHILD_FDS_MAX] = {{.flags = UV_IGNORE}};
     int channel_fds[MOULT_CHANNEL_FDS];
+    MOULT_REQUIRE(order->rows_count <= MOULT_ROWS_FILES_MAX);
     moult_channel_worker_fds(process->channel, channel_fds);
     inherit(&descriptors[1], STDERR_FILENO);
     inherit(&descriptors[2], STDERR_FILENO);
     for (int i = 0; i < MOULT_CHANNEL_FDS; i++)
         inherit(&descriptors[FIRST_CHANNEL_FD + i], channel_fds[i]);
     inherit(&descriptors[FOLDER_FD], folder_fd);
+    for (unsigned i = 0; i < order->rows_count; i++)
+        inherit(&descriptors[FIRST_ROWS_FD + i], order->rows_fds[i]);
+    make_arguments(order, arguments);
     uv_process_options_t options = {.file = "/proc/self/exe",
                                     .args = arguments,
                                     .stdio = descriptors,
-                                    .stdio_count = CHILD_FDS,
+                                    .stdio_count = FIRST_ROWS_FD + (int)order->rows_count,
                                     .exit_cb = on_exit_of_child};
     int spawned = uv_spawn(loop, &process->child, &options);
-    free(label_argument);
+    free_arguments(arguments);
     return spawned;
 }
 
@@ -201,6 +234,7 @@ static void read_report(struct moult_process *process) {
     struct moult_worker_report report;
     moult_channel_report(process->channel, &report);
     process->state = report.state;
+    process->dimensions = report.dimensions;
     process->events->reported(process->owner, &report);
 }
 
@@ -229,7 +263,8 @@ static bool take_answer(struct moult_process *process, int slot, const char *blo
         moult_channel_release(process->channel, slot);
         return true;
     }
-    if (job == NULL || moult_answer_read(block, capacity, job->count, &job->answer, &error) != 0)
+    if (job == NULL || moult_answer_read(block, capacity, job->message, job->message_size,
+                                         process->dimensions, &job->answer, &error) != 0)
         return false;
     process->jobs[slot] = NULL;
     process->jobs_count--;

@@ -10,6 +10,7 @@
 
 #include <uv.h>
 
+#include "base/limits.h"
 #include "front/job.h"
 
 struct moult_process;
@@ -20,6 +21,12 @@ struct moult_process_order {
     uint32_t threads;
     enum moult_haste haste;
     uint64_t memory_bytes;   /* It must not take more until it is ready; 0: it may. */
+    /* Files of vectors (moult_rows_file_fd(); they stay the caller's), among which it finds that
+     * of its model, or a blank one; none: it has no index. */
+    int rows_fds[MOULT_ROWS_FILES_MAX];
+    unsigned rows_count;
+    uint64_t row_count;      /* Rows that its index may come to have, for its estimate of memory. */
+    unsigned follow_nice;    /* Of threads for the BACKGROUND lane (ipc/channel.h); 0: none. */
 };
 
 struct moult_process_end {

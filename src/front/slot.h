@@ -21,7 +21,7 @@
 #include "front/slots.h"
 #include "front/state.h"
 
-enum { MOULT_LANES = MOULT_LANE_BATCH + 1 };
+enum { MOULT_LANES = MOULT_LANE_BACKGROUND + 1 };
 
 struct moult_job_list {
     struct moult_job *first, *last;

@@ -65,8 +65,8 @@ static int check_generation(const struct moult_job *job, struct moult_error *err
     if (generation->phase >= MOULT_GENERATION_RETIRING)
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE, "The model %s has just been retired.",
                           generation->label);
-    size_t capacity = moult_embed_answer_bytes_max(job->count, &job->options, &job->frame,
-                                                   generation->report.dimensions);
+    size_t capacity = moult_answer_bytes_max(job->message, job->message_size,
+                                             generation->report.dimensions);
     if (!moult_channel_fits(job->message_size, capacity))
         return moult_fail(error, MOULT_ERROR_LIMIT,
                           "The request or its answer is too large: send fewer texts at once.");

@@ -19,7 +19,12 @@
  * where it must not take more than that until it is ready,
  * with the descriptors of moult_channel_worker_fds() and of the installed
  * folder under the numbers that it names, and PID its own. All other
- * descriptors above 2 are closed by the worker. */
+ * descriptors above 2 are closed by the worker.
+ *
+ * A worker that is to have an index gets --rows=7,8,… as well: files of vectors (rows.h), among
+ * them that of its own model, or a blank one; --row-count=N, how many rows it is to expect; and
+ * --follow-nice=1 to 20 where the BACKGROUND lane is to have threads of its own: their nice value,
+ * or, with 20, when nobody else wants the CPU. */
 #ifndef MOULT_IPC_CHANNEL_H
 #define MOULT_IPC_CHANNEL_H
 
@@ -33,7 +38,11 @@
 
 #define MOULT_CHANNEL_SLOTS 1024
 
-enum moult_lane { MOULT_LANE_SINGLE, MOULT_LANE_BATCH };
+enum moult_lane {
+    MOULT_LANE_SINGLE,
+    MOULT_LANE_BATCH,
+    MOULT_LANE_BACKGROUND     /* For threads of low priority, where it has any; else BATCH. */
+};
 
 enum moult_worker_state {
     MOULT_WORKER_STARTING,

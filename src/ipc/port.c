@@ -112,7 +112,8 @@ bool moult_port_take(struct moult_port *port, struct moult_port_request *request
     port->taken++;
     *request = (struct moult_port_request){
         .slot = (int)slot,
-        .lane = entry->lane == MOULT_LANE_SINGLE ? MOULT_LANE_SINGLE : MOULT_LANE_BATCH,
+        .lane = entry->lane <= MOULT_LANE_BACKGROUND ? (enum moult_lane)entry->lane
+                                                     : MOULT_LANE_BATCH,
         .message = port->requests + entry->message_offset,
         .size = entry->message_size,
         .block = port->answers + entry->block_offset,

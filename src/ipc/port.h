@@ -44,8 +44,17 @@ void moult_port_complete(struct moult_port *port, const int *slots, unsigned cou
 void moult_port_report(struct moult_port *port, const struct moult_worker_report *report);
 void moult_port_advance(struct moult_port *port);   /* The sign of life. */
 
+/* How many cells the answer to a request has, and how many bytes cell `index` of it may need at
+ * most: they lie end to end from moult_answer_cells_begin() on, and all that may need
+ * moult_answer_room(). C: of the vectors. */
+uint32_t moult_answer_cells_of(const struct moult_request_view *request);
+size_t moult_answer_cell_room(const struct moult_request_view *request, uint32_t index, uint32_t C);
+size_t moult_answer_room(const struct moult_request_view *request, uint32_t C);
+/* Rows that an answer to FOLLOW may name beyond those of its own changes. */
+#define MOULT_UNREAD_MORE 64
+
 /* Writes an answer into a request's block. `cells` point at offsets that the
- * worker filled by moult_port_cells(); the header is written last. */
+ * worker fills; the header is written last. */
 struct moult_answer_cell *moult_answer_cells(char *block, size_t capacity, uint32_t count);
 /* Where the bytes of cells may begin, behind the header and table of `count`. */
 size_t moult_answer_cells_begin(uint32_t count);
@@ -53,7 +62,7 @@ void moult_answer_write(char *block, size_t capacity, enum moult_answer_status s
                         uint32_t count, const struct moult_answer_times *times,
                         const char *message, uint32_t message_text);
 
-/* The bytes that one cell may need, and the writing of one: returns its size. */
+/* The bytes that one cell of an EMBED may need, and the writing of one: returns its size. */
 size_t moult_cell_bytes_max(const struct moult_embed_options *options,
                             const struct moult_cell_frame *frame, uint32_t C);
 size_t moult_cell_write(char *out, const struct moult_embed_options *options,

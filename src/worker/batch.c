@@ -19,7 +19,7 @@ struct moult_batch {
     struct moult_port *port;
     uint32_t threads, C, tokens_max;
     pthread_mutex_t lock;              /* Guards all below. */
-    struct lane lanes[2];              /* By enum moult_lane. */
+    struct lane lanes[2];              /* By enum moult_lane; BACKGROUND is BATCH. */
     uint32_t turn;
     struct moult_request requests[MOULT_CHANNEL_SLOTS];
 };
@@ -88,19 +88,20 @@ static void check_request(const struct moult_batch *batch, struct moult_request 
     const struct moult_embed_options *options = &request->view.options;
     struct moult_error error;
 
-    if (moult_embed_request_read(request->port.message, request->port.size, &request->view,
-                                 &error) != 0) {
+    if (moult_request_read(request->port.message, request->port.size, &request->view,
+                           &error) != 0) {
         request->status = MOULT_ANSWER_FAILED;
         snprintf(request->message, sizeof(request->message), "%.255s", error.message);
         request->view.count = 0;
+    } else if (request->view.kind != MOULT_REQUEST_EMBED) {
+        request->status = MOULT_ANSWER_FAILED;
+        snprintf(request->message, sizeof(request->message), "This worker has no index.");
     } else if (options->dimensions > batch->C) {
         request->status = MOULT_ANSWER_INVALID;
         snprintf(request->message, sizeof(request->message),
                  "%u dimensions were asked for, but the model's vectors have %u.",
                  options->dimensions, batch->C);
-    } else if (request->port.capacity <
-               moult_embed_answer_bytes_max(request->view.count, options, &request->view.frame,
-                                            batch->C)) {
+    } else if (request->port.capacity < moult_answer_room(&request->view, batch->C)) {
         request->status = MOULT_ANSWER_FAILED;
         snprintf(request->message, sizeof(request->message),
                  "The answer does not fit into the %zu bytes that were set aside for it.",
@@ -141,7 +142,9 @@ static void drain_port(struct moult_batch *batch) {
         request->cells_begin = moult_answer_cells_begin(count);
         request->cell_stride =
             moult_cell_bytes_max(&request->view.options, &request->view.frame, batch->C);
-        struct lane *lane = &batch->lanes[taken.lane];
+        if (taken.lane == MOULT_LANE_BACKGROUND)
+            request->port.lane = MOULT_LANE_BATCH;
+        struct lane *lane = &batch->lanes[request->port.lane];
         lane_append(lane, request);
         lane->tokens += estimate_rest(batch, request);
     }

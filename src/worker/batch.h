@@ -26,7 +26,7 @@
  * threads that hold its texts; the rest belongs to batch.c. */
 struct moult_request {
     struct moult_port_request port;
-    struct moult_embed_request_view view;
+    struct moult_request_view view;
     struct moult_answer_cell *cells;   /* [count], in the answer block. */
     size_t cells_begin, cell_stride;   /* Cell i begins at cells_begin + i · cell_stride. */
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/limits.h"
 #include "ipc/channel.h"
 
 struct moult_worker_options {
@@ -16,6 +17,10 @@ struct moult_worker_options {
     uint32_t threads;           /* 0: what the machine gives. */
     uint64_t memory_bytes;      /* To be kept to until it is ready; 0: no limit. */
     enum moult_haste haste;
+    int rows_fds[MOULT_ROWS_FILES_MAX];   /* Files of vectors, its own among them. */
+    unsigned rows_count;
+    uint64_t row_count;         /* Rows that its index may come to have. */
+    unsigned follow_nice;       /* Of threads for the BACKGROUND lane; 0: none, 20: SCHED_IDLE. */
 };
 
 /* Returns the exit code. */

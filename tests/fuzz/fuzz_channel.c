@@ -71,9 +71,16 @@ static void write_report(struct script *script) {
 }
 
 static void read_answer(const char *block, size_t capacity, uint32_t count) {
+    struct moult_text texts[64] = {{.bytes = NULL}};
+    struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
+    struct moult_cell_frame frame = {.before = "", .between = "", .after = ""};
     struct moult_answer_view view;
     struct moult_error error;
-    if (moult_answer_read(block, capacity, count, &view, &error) != 0) {
+    size_t size;
+    char *message = moult_embed_request_write(texts, count, &options, &frame, &size);
+    int result = moult_answer_read(block, capacity, message, size, 4, &view, &error);
+    free(message);
+    if (result != 0) {
         MOULT_REQUIRE(!view.cells);
         return;
     }

@@ -50,14 +50,14 @@ void moult_job_close(struct moult_job *job) {
     free(job);
 }
 
-static bool begins(const struct moult_embed_request_view *view, const char *word) {
+static bool begins(const struct moult_request_view *view, const char *word) {
     size_t size = strlen(word);
     return view->text_sizes[0] >= size && memcmp(view->texts, word, size) == 0;
 }
 
 static void fake_answer(struct moult_job *job) {
-    struct moult_embed_request_view view;
-    MOULT_REQUIRE(moult_embed_request_read(job->message, job->message_size, &view, NULL) == 0);
+    struct moult_request_view view;
+    MOULT_REQUIRE(moult_request_read(job->message, job->message_size, &view, NULL) == 0);
     job->outcome = begins(&view, "kill")   ? MOULT_JOB_KILLED_WORKER
                    : begins(&view, "down") ? MOULT_JOB_UNAVAILABLE
                                            : MOULT_JOB_ANSWERED;
@@ -90,8 +90,8 @@ static void fake_answer_all(void) {
 int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_t *retry_after_s,
                        struct moult_error *error) {
     (void)slots;
-    struct moult_embed_request_view view;
-    MOULT_REQUIRE(moult_embed_request_read(job->message, job->message_size, &view, error) == 0);
+    struct moult_request_view view;
+    MOULT_REQUIRE(moult_request_read(job->message, job->message_size, &view, error) == 0);
     MOULT_REQUIRE(view.count > 0 && view.count == job->count);
     size_t size = 0;
     for (uint32_t i = 0; i < view.count; i++) {

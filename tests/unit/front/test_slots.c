@@ -86,8 +86,10 @@ static struct moult_job *make_job(struct moult_slot *slot, uint32_t count, enum 
     job->slot = slot;
     job->count = count;
     job->lane = lane;
-    job->message = moult_copy_string("message");
-    job->message_size = 7;
+    struct moult_text *texts = moult_allocate(count, sizeof *texts);
+    job->message = moult_embed_request_write(texts, count, &job->options, &job->frame,
+                                             &job->message_size);
+    free(texts);
     job->done = on_done;
     return job;
 }

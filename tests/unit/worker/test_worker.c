@@ -186,19 +186,41 @@ static struct worker *get_shared(void) {
     return &shared;
 }
 
-static int submit(struct worker *worker, const struct moult_text *list, uint32_t count,
-                  const struct moult_embed_options *options) {
-    size_t size, capacity = moult_embed_answer_bytes_max(count, options, &bare, C);
-    char *message = moult_embed_request_write(list, count, options, &bare, &size);
-    enum moult_lane lane = count == 1 ? MOULT_LANE_SINGLE : MOULT_LANE_BATCH;
+/* What was asked in each slot of whichever worker: it says how the answer is to be read. */
+static struct {
+    char *message;
+    size_t size;
+} questions[MOULT_CHANNEL_SLOTS];
+
+static void note_question(int slot, char *message, size_t size) {
+    if (slot >= 0) {
+        free(questions[slot].message);
+        questions[slot].message = message;
+        questions[slot].size = size;
+    } else {
+        free(message);
+    }
+}
+
+/* The message becomes the test's. */
+static int submit_message(struct worker *worker, enum moult_lane lane, char *message,
+                          size_t size) {
+    size_t capacity = moult_answer_bytes_max(message, size, C);
     int slot = moult_channel_submit(worker->channel, lane, message, size, capacity);
-    free(message);
+    note_question(slot, message, size);
     return slot;
 }
 
-/* The next finished request, as its answer; `count` of the slot says how many texts it had. */
-static int next_answer(struct worker *worker, const uint32_t *count,
-                       struct moult_answer_view *view) {
+static int submit(struct worker *worker, const struct moult_text *list, uint32_t count,
+                  const struct moult_embed_options *options) {
+    size_t size;
+    char *message = moult_embed_request_write(list, count, options, &bare, &size);
+    enum moult_lane lane = count == 1 ? MOULT_LANE_SINGLE : MOULT_LANE_BATCH;
+    return submit_message(worker, lane, message, size);
+}
+
+/* The next finished request, as its answer. */
+static int next_answer(struct worker *worker, struct moult_answer_view *view) {
     const char *block;
     size_t capacity;
     bool broken;
@@ -208,7 +230,8 @@ static int next_answer(struct worker *worker, const uint32_t *count,
         assert_false(broken);
         wait_for_wake(worker);
     }
-    if (moult_answer_read(block, capacity, count[slot], view, &error) != 0)
+    if (moult_answer_read(block, capacity, questions[slot].message, questions[slot].size, C, view,
+                          &error) != 0)
         fail_msg("%s", error.message);
     return slot;
 }
@@ -222,11 +245,9 @@ static void finish_answer(struct worker *worker, int slot, struct moult_answer_v
 static int ask(struct worker *worker, const char *text, const struct moult_embed_options *options,
                struct moult_answer_view *view) {
     struct moult_text one = {.bytes = text, .size = strlen(text)};
-    uint32_t count[MOULT_CHANNEL_SLOTS];
     int slot = submit(worker, &one, 1, options);
     assert_true(slot >= 0);
-    count[slot] = 1;
-    assert_int_equal(slot, next_answer(worker, count, view));
+    assert_int_equal(slot, next_answer(worker, view));
     return slot;
 }
 
@@ -334,7 +355,6 @@ static void load_for(struct worker *worker, unsigned texts_wanted, unsigned outs
         uint32_t index[64];
         enum moult_vector_format format;
     } flights[MOULT_CHANNEL_SLOTS];
-    static uint32_t count[MOULT_CHANNEL_SLOTS];
     unsigned asked = 0, answered = 0, outstanding = 0;
     while (answered < texts_wanted) {
         while (asked < texts_wanted && outstanding < outstanding_most) {
@@ -350,12 +370,11 @@ static void load_for(struct worker *worker, unsigned texts_wanted, unsigned outs
                 break;
             memcpy(flights[slot].index, index, sizeof(index));
             flights[slot].format = options.format;
-            count[slot] = n;
             asked += n;
             outstanding++;
         }
         struct moult_answer_view view;
-        int slot = next_answer(worker, count, &view);
+        int slot = next_answer(worker, &view);
         assert_int_equal(MOULT_ANSWER_OK, view.status);
         for (uint32_t i = 0; i < view.count; i++) {
             float vector[C];
@@ -469,18 +488,15 @@ static void one_bad_text_fails_its_request_alone(void **state) {
     struct worker *worker = get_shared();
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
     struct moult_text list[200];
-    static uint32_t count[MOULT_CHANNEL_SLOTS];
     for (int i = 0; i < 200; i++)
         list[i] = (struct moult_text){"some words", 10};
     list[150] = list[199] = (struct moult_text){"bad \xff", 5};
     int bad = submit(worker, list, 200, &options);
-    count[bad] = 200;
     list[0] = (struct moult_text){texts[5], strlen(texts[5])};
-    int good = submit(worker, list, 100, &options);
-    count[good] = 100;
+    assert_true(submit(worker, list, 100, &options) >= 0);
     for (int i = 0; i < 2; i++) {
         struct moult_answer_view view;
-        int slot = next_answer(worker, count, &view);
+        int slot = next_answer(worker, &view);
         if (slot == bad) {
             assert_int_equal(MOULT_ANSWER_INVALID, view.status);
             assert_int_equal(150, view.message_text);
@@ -498,28 +514,27 @@ static void one_bad_text_fails_its_request_alone(void **state) {
 static void strange_requests_are_survived(void **state) {
     (void)state;
     struct worker *worker = get_shared();
-    static uint32_t count[MOULT_CHANNEL_SLOTS];
     struct moult_answer_view view;
     float vector[C], wanted[C];
     ask_vector(worker, "", (struct moult_embed_options){0}, vector, C);
     embed_alone("", wanted);
     assert_memory_equal(wanted, vector, sizeof(vector));
 
+    struct moult_embed_options options = {.format = MOULT_VECTOR_DECIMAL};
+    struct moult_text one = {texts[0], strlen(texts[0])};
+    size_t size;
+    char *message = moult_embed_request_write(&one, 1, &options, &bare, &size);
     int slot = moult_channel_submit(worker->channel, MOULT_LANE_SINGLE, "nonsense", 8, 1000);
-    count[slot] = 1;
-    assert_int_equal(slot, next_answer(worker, count, &view));
+    note_question(slot, message, size);
+    assert_int_equal(slot, next_answer(worker, &view));
     assert_int_equal(MOULT_ANSWER_FAILED, view.status);
     finish_answer(worker, slot, &view);
 
     /* An answer that was promised too little room. */
-    struct moult_text one = {texts[0], strlen(texts[0])};
-    struct moult_embed_options options = {.format = MOULT_VECTOR_DECIMAL};
-    size_t size;
-    char *message = moult_embed_request_write(&one, 1, &options, &bare, &size);
+    message = moult_embed_request_write(&one, 1, &options, &bare, &size);
     slot = moult_channel_submit(worker->channel, MOULT_LANE_SINGLE, message, size, 1000);
-    free(message);
-    count[slot] = 1;
-    assert_int_equal(slot, next_answer(worker, count, &view));
+    note_question(slot, message, size);
+    assert_int_equal(slot, next_answer(worker, &view));
     assert_int_equal(MOULT_ANSWER_FAILED, view.status);
     finish_answer(worker, slot, &view);
     load_for(worker, 10, 1);
@@ -532,25 +547,22 @@ static void a_batch_does_not_block_singles(void **state) {
     struct worker *worker = get_shared();
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
     struct moult_text list[MANY];
-    static uint32_t count[MOULT_CHANNEL_SLOTS];
     struct moult_answer_view view;
     for (int i = 0; i < MANY; i++)
         list[i] = (struct moult_text){"a batch of texts that takes its time to be done", 47};
     uint64_t begun_ns = moult_clock_ns();
     int batch = submit(worker, list, MANY, &options);
-    count[batch] = MANY;
     uint64_t longest_ns = 0;
     for (int i = 0; i < 5; i++) {
         uint64_t asked_ns = moult_clock_ns();
         int slot = submit(worker, list, 1, &options);
-        count[slot] = 1;
-        assert_int_equal(slot, next_answer(worker, count, &view));
+        assert_int_equal(slot, next_answer(worker, &view));
         assert_int_equal(MOULT_ANSWER_OK, view.status);
         uint64_t took_ns = moult_clock_ns() - asked_ns;
         longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
         finish_answer(worker, slot, &view);
     }
-    assert_int_equal(batch, next_answer(worker, count, &view));
+    assert_int_equal(batch, next_answer(worker, &view));
     assert_int_equal(MANY, view.count);
     uint64_t batch_ns = moult_clock_ns() - begun_ns;
     assert_true(view.times.compute_ns <= batch_ns);
@@ -564,16 +576,15 @@ static void what_was_submitted_is_answered_before_the_exit(void **state) {
     (void)state;
     struct worker worker = start(2);
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
-    static uint32_t count[MOULT_CHANNEL_SLOTS];
     enum { REQUESTS = 60 };
     for (int i = 0; i < REQUESTS; i++) {
         struct moult_text one = {texts[i], strlen(texts[i])};
-        count[submit(&worker, &one, 1, &options)] = 1;
+        assert_true(submit(&worker, &one, 1, &options) >= 0);
     }
     moult_channel_ask_exit(worker.channel);
     for (int i = 0; i < REQUESTS; i++) {
         struct moult_answer_view view;
-        int slot = next_answer(&worker, count, &view);
+        int slot = next_answer(&worker, &view);
         assert_int_equal(MOULT_ANSWER_OK, view.status);
         finish_answer(&worker, slot, &view);
     }
@@ -587,14 +598,12 @@ static void a_killed_worker_leaves_suspects(void **state) {
     struct worker worker = start(1);
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
     struct moult_text one = {texts[1], strlen(texts[1])};
-    static uint32_t count[MOULT_CHANNEL_SLOTS];
     int slots[400];
     for (int i = 0; i < 400; i++) {
         slots[i] = submit(&worker, &one, 1, &options);
-        count[slots[i]] = 1;
     }
     struct moult_answer_view view;
-    int first = next_answer(&worker, count, &view);
+    int first = next_answer(&worker, &view);
     finish_answer(&worker, first, &view);
     kill(worker.pid, SIGKILL);
     int status;
@@ -607,7 +616,8 @@ static void a_killed_worker_leaves_suspects(void **state) {
     completed[first] = true;
     while ((slot = moult_channel_completed(worker.channel, &block, &capacity, &broken)) >= 0) {
         struct moult_error error;
-        assert_int_equal(0, moult_answer_read(block, capacity, 1, &view, &error));
+        assert_int_equal(0, moult_answer_read(block, capacity, questions[slot].message,
+                                              questions[slot].size, C, &view, &error));
         assert_memory_equal(expected[1], view.block + view.cells[0].offset, sizeof(expected[1]));
         moult_answer_view_release(&view);
         completed[slot] = true;
