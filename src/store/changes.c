@@ -51,18 +51,18 @@ static bool is_dropped(const struct walking *walking, uint32_t collection) {
     return false;
 }
 
-static struct moult_change *add_item(struct moult_changes *changes, uint64_t seq,
+static struct moult_store_change *add_item(struct moult_changes *changes, uint64_t seq,
                                      uint32_t collection) {
     if ((changes->count & (changes->count - 1)) == 0)
         changes->items = moult_reallocate(changes->items,
                                           changes->count == 0 ? 1 : changes->count * 2ul,
                                           sizeof *changes->items);
-    struct moult_change *item = &changes->items[changes->count++];
-    *item = (struct moult_change){.seq = seq, .collection = collection};
+    struct moult_store_change *item = &changes->items[changes->count++];
+    *item = (struct moult_store_change){.seq = seq, .collection = collection};
     return item;
 }
 
-static int take_text(struct walking *walking, struct moult_change *item,
+static int take_text(struct walking *walking, struct moult_store_change *item,
                      struct moult_error *error) {
     sqlite3_stmt *statement;
     const char *text;
@@ -76,7 +76,7 @@ static int take_text(struct walking *walking, struct moult_change *item,
 }
 
 /* A cut that is damaged is none: the document is cut and embedded again. */
-static int take_version(struct walking *walking, struct moult_change *item,
+static int take_version(struct walking *walking, struct moult_store_change *item,
                         struct moult_error *error) {
     sqlite3_stmt *row = walking->versions.rows;
     const void *cut = sqlite3_column_blob(row, 2);
@@ -97,7 +97,7 @@ static int take_version(struct walking *walking, struct moult_change *item,
 
 /* The change that is next in either walk; where nothing of it matters, there is no item. */
 static int take_next(struct walking *walking, uint64_t seq, struct moult_error *error) {
-    struct moult_change *item = NULL;
+    struct moult_store_change *item = NULL;
     if (walking->removals.seq == seq) {
         sqlite3_stmt *row = walking->removals.rows;
         uint32_t collection = (uint32_t)sqlite3_column_int64(row, 1);

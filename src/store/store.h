@@ -258,7 +258,7 @@ int moult_store_cut(struct moult_store *store, uint32_t space, uint64_t seq,
 
 /* ---- Following. */
 
-struct moult_change {
+struct moult_store_change {
     uint64_t seq;
     uint64_t removes;          /* 0: nothing. */
     uint32_t collection;
@@ -271,7 +271,7 @@ struct moult_change {
 };
 
 struct moult_changes {
-    struct moult_change *items;
+    struct moult_store_change *items;
     uint32_t count;
     uint64_t cursor;           /* Where a follower stands that has done these. */
     bool complete;             /* Nothing lay behind them. */

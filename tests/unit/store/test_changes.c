@@ -17,7 +17,7 @@ static void forget(struct follower *follower, unsigned at) {
     follower->collections[at] = follower->collections[follower->count];
 }
 
-static void apply(struct follower *follower, const struct moult_change *change) {
+static void apply(struct follower *follower, const struct moult_store_change *change) {
     for (unsigned i = follower->count; i-- > 0;)
         if ((change->removes != 0 && follower->seqs[i] == change->removes) ||
             (change->drops && follower->collections[i] == change->collection))
