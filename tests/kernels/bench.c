@@ -195,6 +195,28 @@ static void bench_rows(const struct bench *bench) {
     (void)kept;
 }
 
+/* Of one block over and over, and of 100,000 rows one after the other. */
+static void bench_scan(const struct bench *bench) {
+    enum { BLOCK = C * MOULT_SCAN_ROWS, BLOCKS = 100000 / MOULT_SCAN_ROWS };
+    uint8_t *rows = moult_allocate_large((size_t)BLOCKS * BLOCK);
+    int32_t products[MOULT_SCAN_ROWS];
+    int8_t query[2 * C];
+    double ns;
+
+    if (rows == NULL) {
+        fprintf(stderr, "No memory for the rows.\n");
+        exit(1);
+    }
+    memset(rows, 77, (size_t)BLOCKS * BLOCK);
+    memset(query, 33, sizeof(query));
+    MEASURE(ns, bench->kernels->scan(rows, query, C / 4, 5, products));
+    report(bench, "scan 64 x 384", ns, 2.0 * BLOCK);
+    MEASURE(ns, for (size_t i = 0; i < BLOCKS; i++)
+                    bench->kernels->scan(rows + i * BLOCK, query, C / 4, 5, products));
+    report(bench, "scan 100000 x 384", ns, 2.0 * BLOCK * BLOCKS);
+    moult_free_large(rows, (size_t)BLOCKS * BLOCK);
+}
+
 /* The kernel calls of a whole forward pass over `count` sequences of L tokens; the numbers that
  * flow are of no interest, their amount is. */
 static void forward(const struct bench *bench, uint32_t count, uint32_t L) {
@@ -257,6 +279,8 @@ void check_bench(const char *level, const char *part, const char *precision) {
             bench_attention(&bench);
         if (part == NULL || strcmp(part, "rows") == 0)
             bench_rows(&bench);
+        if (part == NULL || strcmp(part, "scan") == 0)
+            bench_scan(&bench);
         if (part == NULL || strcmp(part, "forward") == 0)
             bench_forward(&bench);
         close_bench(&bench);

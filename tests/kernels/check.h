@@ -47,7 +47,8 @@ void check_linear(const struct moult_kernels *kernels);
 void check_integers(const struct moult_kernels *kernels);
 void check_attention(const struct moult_kernels *kernels);
 void check_rows(const struct moult_kernels *kernels);
-/* Times the kernels of one level (NULL: all); `part` is linear, attention, rows or
+void check_scan(const struct moult_kernels *kernels);
+/* Times the kernels of one level (NULL: all); `part` is linear, attention, rows, scan or
  * forward; `precision` that of the products. */
 void check_bench(const char *level, const char *part, const char *precision);
 

@@ -184,6 +184,7 @@ static void check_all(void) {
         check_integers(kernels);
         check_attention(kernels);
         check_rows(kernels);
+        check_scan(kernels);
     }
     printf("1..%u\n", tests);
 }

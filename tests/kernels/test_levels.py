@@ -49,3 +49,12 @@ def test_a_level_defines_nothing_but_its_table(name):
     symbols = [line.split()[-1] for line in listing.splitlines()]
     ours = [symbol for symbol in symbols if not symbol.startswith("__")]
     assert ours == [f"moult_kernels_{name}"]
+
+
+@pytest.mark.parametrize("name", ["avx2", "avx512", "avx512vnni"])
+def test_a_scan_defines_nothing_else(name):
+    listing = subprocess.run(["nm", "-g", "--defined-only",
+                              BUILD / f"src/kernels/x86/scan_{name}.o"],
+                             capture_output=True, text=True, check=True).stdout
+    symbols = [line.split()[-1] for line in listing.splitlines()]
+    assert [symbol for symbol in symbols if not symbol.startswith("__")] == [f"moult_scan_{name}"]
