@@ -8,7 +8,7 @@
 #include "index/heads.h"
 
 enum {
-    SEGMENT_BLOCKS_MAX = 4096,
+    SEGMENT_BLOCKS_MAX = 16384,
     HOLES_SHARE = 16,       /* A sixteenth of the rows may be holes, */
     HOLES_MIN = 64,         /* and so many more. */
     MOVES_MAX = 1024        /* At once: searches wait for one to three milliseconds. */
@@ -17,7 +17,7 @@ enum {
 #define SEGMENT_BYTES (32 * MOULT_MIB)
 #define POSITIONS_MAX (UINT32_MAX - MOULT_SCAN_ROWS)
 #define ROW_DETAILS (sizeof(struct moult_index_row) + 2 * sizeof(float) + 2 * sizeof(uint32_t))
-#define BLOCK_DETAILS (sizeof(uint64_t) + MOULT_SCAN_ROWS * ROW_DETAILS)
+#define BLOCK_DETAILS (sizeof(uint16_t) + MOULT_SCAN_ROWS * ROW_DETAILS)
 
 /* The largest power of two that fills a segment; one for the widest vectors. */
 static uint32_t full_segment_blocks(uint32_t quads) {
@@ -64,11 +64,11 @@ static int segment_init(struct moult_segment *segment, uint32_t blocks, uint32_t
                           blocks * (moult_block_bytes(quads) + BLOCK_DETAILS) / MOULT_MIB);
     }
     segment->rows = (struct moult_index_row *)segment->details;
-    segment->live = (_Atomic uint64_t *)(segment->rows + rows);
-    segment->scales = (float *)(segment->live + blocks);
+    segment->scales = (float *)(segment->rows + rows);
     segment->residuals = segment->scales + rows;
     segment->next = (uint32_t *)(segment->residuals + rows);
     segment->before = segment->next + rows;
+    segment->live = (_Atomic uint16_t *)(segment->before + rows);
     return 0;
 }
 
@@ -164,13 +164,13 @@ static uint8_t *bytes_at(const struct moult_collection *collection, uint32_t pos
            (size_t)slot % MOULT_SCAN_ROWS * 4;
 }
 
-static _Atomic uint64_t *live_at(const struct moult_collection *collection, uint32_t position) {
+static _Atomic uint16_t *live_at(const struct moult_collection *collection, uint32_t position) {
     return &moult_collection_segment(collection, position)
                 ->live[moult_collection_slot(collection, position) / MOULT_SCAN_ROWS];
 }
 
-static uint64_t bit_of(uint32_t position) {
-    return (uint64_t)1 << position % MOULT_SCAN_ROWS;
+static uint16_t bit_of(uint32_t position) {
+    return (uint16_t)(1u << position % MOULT_SCAN_ROWS);
 }
 
 static bool is_live(const struct moult_collection *collection, uint32_t position) {
@@ -184,7 +184,7 @@ static void set_live(const struct moult_collection *collection, uint32_t positio
 }
 
 static void set_hole(const struct moult_collection *collection, uint32_t position) {
-    atomic_fetch_and_explicit(live_at(collection, position), ~bit_of(position),
+    atomic_fetch_and_explicit(live_at(collection, position), (uint16_t)~bit_of(position),
                               memory_order_relaxed);
 }
 
@@ -246,11 +246,11 @@ uint32_t moult_collection_remove(struct moult_collection *collection, uint64_t s
 static uint32_t first_hole(struct moult_collection *collection) {
     for (;; collection->hole_block++) {
         uint32_t position = collection->hole_block * MOULT_SCAN_ROWS;
-        uint64_t live = atomic_load_explicit(live_at(collection, position), memory_order_relaxed);
+        uint32_t live = atomic_load_explicit(live_at(collection, position), memory_order_relaxed);
 
         MOULT_REQUIRE(position < collection->rows);
-        if (live != UINT64_MAX)
-            return position + (uint32_t)__builtin_ctzll(~live);
+        if (live != UINT16_MAX)
+            return position + (uint32_t)__builtin_ctz(~live);
     }
 }
 

@@ -1,8 +1,8 @@
 /* The rows of one collection in memory.
  *
  * Rows have positions, dense from 0. Blocks of MOULT_SCAN_ROWS positions hold their bytes as the
- * scan kernel wants them, so that a scan is one walk through memory; segments are runs of
- * blocks that are allocated at once, so that a collection grows without being copied.
+ * scan kernel wants them, so that a scan is one walk through memory; segments are runs of blocks
+ * that are allocated at once, so that a collection grows without being copied.
  *
  * One thread at a time writes; any number read beside it. Who reads holds the lock `structure`
  * for reading, from the snapshot to the last look at a row. Then:
@@ -27,7 +27,7 @@ struct moult_segment {
     uint32_t blocks;                /* Room for so many. */
     uint8_t *bytes;                 /* [blocks][quads][MOULT_SCAN_ROWS][4]. Owned. */
     char *details;                  /* What follows, of all blocks. Owned. */
-    _Atomic uint64_t *live;         /* [blocks]: a bit for each row that can be found. */
+    _Atomic uint16_t *live;         /* [blocks]: a bit for each row that can be found. */
     struct moult_index_row *rows;   /* [blocks · MOULT_SCAN_ROWS], as all that follow. */
     float *scales;
     float *residuals;
@@ -60,7 +60,7 @@ void moult_collection_close(struct moult_collection *collection);
 /* Makes room for so many more rows. Returns 0, or -1 with the error. */
 int moult_collection_reserve(struct moult_collection *collection, uint32_t count,
                              struct moult_error *error);
-/* Appends rows for which there is room, at most MOULT_SCAN_ROWS: bytes [count][4·quads]. */
+/* Appends rows for which there is room: bytes [count][4·quads]. */
 void moult_collection_append(struct moult_collection *collection,
                              const struct moult_index_row *rows,
                              const struct moult_quantized_row *quantized, const uint8_t *bytes,

@@ -17,8 +17,7 @@ struct moult_index *moult_index_open(uint32_t C, const struct moult_kernels *ker
     index->quads = moult_quads(C);
     index->kernels = kernels;
     index->source = *source;
-    index->quantized = moult_allocate(MOULT_SCAN_ROWS, sizeof *index->quantized);
-    index->row_bytes = moult_allocate(MOULT_SCAN_ROWS, (size_t)index->quads * 4);
+    index->row_bytes = moult_allocate(MOULT_INDEX_PORTION, (size_t)index->quads * 4);
     pthread_rwlockattr_init(&attributes);
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     MOULT_REQUIRE(pthread_rwlock_init(&index->structure, &attributes) == 0);
@@ -35,7 +34,6 @@ void moult_index_close(struct moult_index *index) {
     pthread_rwlock_destroy(&index->structure);
     pthread_mutex_destroy(&index->writing);
     free(index->collections);
-    free(index->quantized);
     free(index->row_bytes);
     free(index);
 }
@@ -114,7 +112,7 @@ static int add(struct moult_index *index, uint32_t number, const struct moult_in
         collection = insert(index, number);
     result = moult_collection_reserve(collection, count, error);
     for (uint32_t done = 0, some; result == 0 && done < count; done += some) {
-        some = count - done < MOULT_SCAN_ROWS ? count - done : MOULT_SCAN_ROWS;
+        some = count - done < MOULT_INDEX_PORTION ? count - done : MOULT_INDEX_PORTION;
         append(index, collection, rows + done, some, vectors + (size_t)done * index->C);
     }
     if (result == 0)

@@ -8,6 +8,9 @@
 #include "index/collection.h"
 #include "index/index.h"
 
+/* So many rows go in at once. */
+#define MOULT_INDEX_PORTION 64
+
 /* Locks are taken in this order: `writing`, `structure`, the tail of a collection. */
 struct moult_index {
     uint32_t C, quads;
@@ -19,9 +22,9 @@ struct moult_index {
     struct moult_collection **collections;  /* By number. */
     uint32_t collection_count;
     _Atomic uint64_t rows, bytes;
-    /* Under `writing`: one block on its way in. */
-    struct moult_quantized_row *quantized;  /* [MOULT_SCAN_ROWS] */
-    uint8_t *row_bytes;                     /* [MOULT_SCAN_ROWS][4·quads] */
+    /* Under `writing`: rows on their way in. */
+    struct moult_quantized_row quantized[MOULT_INDEX_PORTION];
+    uint8_t *row_bytes;                     /* [MOULT_INDEX_PORTION][4·quads] */
 };
 
 /* NULL where there is none. Under `structure` or `writing`. */

@@ -8,7 +8,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "index/internal.h"
-#include "index/pool.h"
+#include "index/scan.h"
 
 /* So many rows, or an eighth of k, are read before it is asked again whether that was enough. */
 enum { READ_MIN = 8, READ_OF_K = 8 };
@@ -27,16 +27,6 @@ struct moult_index_scratch {
     struct moult_hit *scored;       /* [capacity] */
     uint32_t found_count, scored_count, capacity;
     struct moult_index_effort effort;
-};
-
-/* A search while it scans. */
-struct scan {
-    const struct moult_kernels *kernels;
-    const struct moult_index_query *query;
-    const struct moult_quantized_query *quantized;
-    const struct moult_collection *collection;
-    struct moult_pool *pool;
-    uint64_t rows;
 };
 
 struct moult_index_scratch *moult_index_scratch_open(const struct moult_index *index) {
@@ -64,87 +54,6 @@ struct moult_index_effort moult_index_effort(const struct moult_index_scratch *s
     return scratch->effort;
 }
 
-/* The scan. */
-
-/* Which of `some` rows the filter lets pass. */
-static uint64_t allowed_of(const struct moult_index_query *query,
-                           const struct moult_index_row *rows, uint64_t some) {
-    uint64_t allowed = 0;
-
-    for (uint64_t left = some; left != 0; left &= left - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(left);
-        uint32_t row = rows[i].row;
-
-        if (row < query->allowed_bits && query->allowed[row / 64] >> row % 64 & 1)
-            allowed |= (uint64_t)1 << i;
-    }
-    return allowed;
-}
-
-/* Upper bounds of a block; false where none reaches the threshold. Compilers find the lanes. */
-static bool bound(float *restrict uppers, const int32_t *restrict products,
-                  const float *restrict scales, const float *restrict residuals, float width,
-                  float threshold) {
-    int any = 0;
-
-    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
-        uppers[i] = (float)products[i] * scales[i] + residuals[i] * width;
-    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
-        any |= uppers[i] >= threshold;
-    return any != 0;
-}
-
-static void scan_block(struct scan *scan, uint32_t block) {
-    const struct moult_collection *collection = scan->collection;
-    const struct moult_segment *segment = &collection->segments[block / collection->segment_blocks];
-    uint32_t at = block % collection->segment_blocks, first = at * MOULT_SCAN_ROWS;
-    uint64_t some = atomic_load_explicit(&segment->live[at], memory_order_relaxed);
-    float width = scan->quantized->width, uppers[MOULT_SCAN_ROWS];
-    int32_t products[MOULT_SCAN_ROWS];
-
-    if (scan->query->allowed != NULL)
-        some = allowed_of(scan->query, segment->rows + first, some);
-    if (some == 0)
-        return;
-    scan->rows += (unsigned)__builtin_popcountll(some);
-    scan->kernels->scan(segment->bytes + at * moult_block_bytes(collection->quads),
-                        scan->quantized->pieces, collection->quads, scan->quantized->offset,
-                        products);
-    if (!bound(uppers, products, segment->scales + first, segment->residuals + first, width,
-               scan->pool->threshold))
-        return;
-    for (; some != 0; some &= some - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(some);
-        float lower = uppers[i] - 2 * (segment->residuals[first + i] * width);
-
-        if (uppers[i] >= scan->pool->threshold)
-            moult_pool_put(scan->pool, collection,
-                           (struct moult_candidate){.upper = uppers[i],
-                                                    .lower = lower,
-                                                    .position = block * MOULT_SCAN_ROWS + i});
-    }
-}
-
-/* The block that may be appended to comes first, under its lock; the others do not change. */
-static void scan_collection(struct scan *scan, struct moult_collection *collection, uint32_t C,
-                            double *slack) {
-    uint32_t blocks;
-
-    pthread_mutex_lock(&collection->tail);
-    blocks = collection->rows / MOULT_SCAN_ROWS;
-    *slack = moult_query_slack(scan->quantized, collection->reach, C);
-    moult_pool_begin(
-        scan->pool, scan->query->k,
-        moult_float_below((double)scan->query->min_score / scan->quantized->step - *slack), *slack,
-        collection->chunked);
-    if (collection->rows % MOULT_SCAN_ROWS != 0)
-        scan_block(scan, blocks);
-    pthread_mutex_unlock(&collection->tail);
-    for (uint32_t block = 0; block < blocks; block++)
-        scan_block(scan, block);
-    moult_pool_tighten(scan->pool, collection);
-}
-
 /* Keeps what the pool holds, as rows: positions mean nothing without the lock. */
 static void keep_found(struct moult_index_scratch *scratch,
                        const struct moult_collection *collection) {
@@ -164,24 +73,18 @@ static void keep_found(struct moult_index_scratch *scratch,
     scratch->found_count = pool->count;
 }
 
-static void scan_index(struct moult_index *index, const struct moult_index_query *query,
-                       const struct moult_quantized_query *quantized,
-                       struct moult_index_scratch *scratch, double *slack) {
-    struct scan scan = {.kernels = index->kernels,
-                        .query = query,
-                        .quantized = quantized,
-                        .pool = &scratch->pool};
+static void scan_index(struct moult_index *index, struct moult_scan *scan,
+                       struct moult_index_scratch *scratch) {
     struct moult_collection *collection;
 
     pthread_rwlock_rdlock(&index->structure);
-    collection = moult_index_collection(index, query->collection);
+    collection = moult_index_collection(index, scan->query->collection);
     if (collection != NULL) {
-        scan.collection = collection;
-        scan_collection(&scan, collection, index->C, slack);
+        moult_scan_run(scan, collection);
         keep_found(scratch, collection);
     }
     pthread_rwlock_unlock(&index->structure);
-    scratch->effort.rows_scanned = scan.rows;
+    scratch->effort.rows_scanned = scan->rows;
 }
 
 /* Exact scores. */
@@ -288,7 +191,10 @@ int moult_index_search(struct moult_index *index, const struct moult_index_query
                        const float *vector, struct moult_index_scratch *scratch,
                        struct moult_hit *hits, struct moult_error *error) {
     struct moult_quantized_query quantized = {.pieces = scratch->pieces};
-    double slack = 0;
+    struct moult_scan scan = {.kernels = index->kernels,
+                              .query = query,
+                              .quantized = &quantized,
+                              .pool = &scratch->pool};
 
     MOULT_REQUIRE(query->k >= 1 && query->k <= MOULT_HITS_MAX);
     if (!moult_vector_usable(vector, index->C))
@@ -297,8 +203,8 @@ int moult_index_search(struct moult_index *index, const struct moult_index_query
     moult_quantize_query(&quantized, vector, index->C);
     scratch->found_count = scratch->scored_count = 0;
     memset(&scratch->effort, 0, sizeof scratch->effort);
-    scan_index(index, query, &quantized, scratch, &slack);
-    if (score_found(index, scratch, query, vector, &quantized, slack, error) != 0)
+    scan_index(index, &scan, scratch);
+    if (score_found(index, scratch, query, vector, &quantized, scan.slack, error) != 0)
         return -1;
     return (int)best_hits(scratch, query->k, hits);
 }

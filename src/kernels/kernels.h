@@ -60,7 +60,8 @@ struct moult_rows {
     int32_t *zeros;         /* [T]; 0 in INT16. */
 };
 
-#define MOULT_SCAN_ROWS 64
+#define MOULT_SCAN_ROWS 16
+#define MOULT_SCAN_BLOCKS 8
 
 /* What `linear` does with an output before it stores it. */
 enum moult_epilogue {
@@ -119,14 +120,18 @@ struct moult_kernels {
 
     float (*dot)(const float *a, const float *b, uint32_t C);
 
-    /* One block of an index: the products of MOULT_SCAN_ROWS rows of bytes with one query, as
-     * exact integers: products[i] = sum over c of rows[i][c] · query[c], minus `offset`. The block
-     * is [quads][MOULT_SCAN_ROWS][4]: four dimensions of all rows, then the next four. The query is
-     * [quads][2][4]: for each four dimensions the high pieces, which count 128 times, then the low
-     * ones; no piece is below -64 or above 64. A product has to fit into 32 bits; its partial sums
-     * need not. Where the next block lies behind this one, its memory is asked for early. */
-    void (*scan)(const uint8_t *rows, const int8_t *query, uint32_t quads, int32_t offset,
-                 int32_t products[MOULT_SCAN_ROWS]);
+    /* Products of the rows of an index with one query, as exact integers: for row i of block b,
+     * products[b][i] = sum over c of row[c] · query[c], minus `offset`. A block has 16 rows of
+     * bytes, [quads][MOULT_SCAN_ROWS][4]: four dimensions of all rows, then the next four. The
+     * query is [quads][2][4]: of each four dimensions the high pieces, which count 128 times, then
+     * the low ones; no piece is below -64 or above 64. A product has to fit into 32 bits; its
+     * partial sums need not. Eight blocks are read at once, for memory gives more where it is
+     * read in several places. As far as the kernel reads in blocks[b], it asks the memory for
+     * ahead[b], which need not be there. */
+    void (*scan)(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
+                 const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
+                 uint32_t quads, int32_t offset,
+                 int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]);
 };
 
 /* The table for this machine. The same pointer at every call. Where MOULT_CPU

@@ -2,14 +2,14 @@
 #include "kernels/levels.h"
 
 /* Modulo 2^32, as in the other levels: the sum itself fits. */
-void moult_scan_c(const uint8_t *rows, const int8_t *query, uint32_t quads, int32_t offset,
-                  int32_t products[MOULT_SCAN_ROWS]) {
+static void scan_block(const uint8_t *block, const int8_t *query, uint32_t quads, int32_t offset,
+                       int32_t products[MOULT_SCAN_ROWS]) {
     uint32_t sums[MOULT_SCAN_ROWS];
 
     for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
         sums[i] = 0u - (uint32_t)offset;
     for (size_t quad = 0; quad < quads; quad++) {
-        const uint8_t *u = rows + quad * MOULT_SCAN_ROWS * 4;
+        const uint8_t *u = block + quad * MOULT_SCAN_ROWS * 4;
         const int8_t *high = query + quad * 8, *low = high + 4;
         int32_t z[4];
 
@@ -21,4 +21,13 @@ void moult_scan_c(const uint8_t *rows, const int8_t *query, uint32_t quads, int3
     }
     for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
         products[i] = (int32_t)sums[i];
+}
+
+void moult_scan_c(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
+                  const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
+                  uint32_t quads, int32_t offset,
+                  int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]) {
+    (void)ahead;
+    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++)
+        scan_block(blocks[b], query, quads, offset, products[b]);
 }

@@ -4,8 +4,6 @@
 
 #include "kernels/levels.h"
 
-enum { VECTORS = MOULT_SCAN_ROWS / 16, AHEAD = 2048 };
-
 static inline __m512i broadcast(const int8_t *four) {
     int32_t bits;
 
@@ -13,27 +11,29 @@ static inline __m512i broadcast(const int8_t *four) {
     return _mm512_set1_epi32(bits);
 }
 
-void moult_scan_avx512vnni(const uint8_t *rows, const int8_t *query, uint32_t quads,
-                           int32_t offset, int32_t products[MOULT_SCAN_ROWS]) {
-    __m512i high[VECTORS], low[VECTORS];
+void moult_scan_avx512vnni(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
+                           const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
+                           uint32_t quads, int32_t offset,
+                           int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]) {
+    __m512i high[MOULT_SCAN_BLOCKS], low[MOULT_SCAN_BLOCKS];
 
-    for (unsigned i = 0; i < VECTORS; i++) {
-        high[i] = _mm512_setzero_si512();
-        low[i] = _mm512_set1_epi32(-offset);
+    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++) {
+        high[b] = _mm512_setzero_si512();
+        low[b] = _mm512_set1_epi32(-offset);
     }
-    for (size_t quad = 0; quad < quads; quad++, rows += VECTORS * 64) {
+    for (size_t quad = 0; quad < quads; quad++) {
         __m512i high_piece = broadcast(query + quad * 8);
         __m512i low_piece = broadcast(query + quad * 8 + 4);
 
-        for (unsigned i = 0; i < VECTORS; i++) {
-            __m512i u = _mm512_loadu_si512((const __m512i *)(rows + i * 64));
+        for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++) {
+            __m512i u = _mm512_loadu_si512(blocks[b] + quad * 64);
 
-            _mm_prefetch((const char *)rows + AHEAD + i * 64, _MM_HINT_T0);
-            high[i] = _mm512_dpbusd_epi32(high[i], u, high_piece);
-            low[i] = _mm512_dpbusd_epi32(low[i], u, low_piece);
+            _mm_prefetch((const char *)ahead[b] + quad * 64, _MM_HINT_T0);
+            high[b] = _mm512_dpbusd_epi32(high[b], u, high_piece);
+            low[b] = _mm512_dpbusd_epi32(low[b], u, low_piece);
         }
     }
-    for (unsigned i = 0; i < VECTORS; i++)
-        _mm512_storeu_si512((__m512i *)(products + i * 16),
-                            _mm512_add_epi32(_mm512_slli_epi32(high[i], 7), low[i]));
+    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++)
+        _mm512_storeu_si512(products[b],
+                            _mm512_add_epi32(_mm512_slli_epi32(high[b], 7), low[b]));
 }

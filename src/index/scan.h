@@ -1,0 +1,20 @@
+/* One walk over a collection, from which a pool of candidates is left. */
+#ifndef MOULT_INDEX_SCAN_H
+#define MOULT_INDEX_SCAN_H
+
+#include "index/pool.h"
+
+struct moult_scan {
+    const struct moult_kernels *kernels;
+    const struct moult_index_query *query;
+    const struct moult_quantized_query *quantized;
+    struct moult_pool *pool;
+    double slack;       /* Of the bounds: β of quantize.h. What the scan says, as what follows. */
+    uint64_t rows;      /* That were looked at. */
+};
+
+/* Leaves in the pool every row that may be among the best k documents. The caller has the
+ * collection's `structure`. */
+void moult_scan_run(struct moult_scan *scan, struct moult_collection *collection);
+
+#endif
