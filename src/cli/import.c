@@ -9,13 +9,14 @@
 #include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/figures.h"
+#include "cli/given.h"
 #include "cli/importing.h"
 #include "cli/interrupt.h"
 #include "cli/resume.h"
 
 struct arguments {
     struct moult_import_options import;
-    const char *collection, *format, *delimiter, *resume_file;
+    const char *collection, *format, *delimiter, *resume_file, *vectors;
     bool restart;
 };
 
@@ -86,6 +87,8 @@ static int settle_arguments(struct arguments *arguments, const char *operand) {
         return -1;
     if (strcmp(import->reading.text_field, import->reading.id_field) == 0)
         return complain("text and id are one field: \"%.40s\".", import->reading.id_field);
+    if (import->file == NULL && arguments->vectors != NULL)
+        return complain("%s is read once; --vectors is for files.", "standard input");
     if (import->file == NULL && arguments->resume_file != NULL)
         return complain("%s cannot be gone on with where it broke off; --resume-file is for "
                         "files.", "standard input");
@@ -146,6 +149,32 @@ static void print_broken_off(const struct arguments *arguments,
         fprintf(stderr, "--skip-bad leaves such records out.\n");
 }
 
+/* Compares the vectors that were given, and imports. */
+static int compare_and_import(struct arguments *arguments, struct moult_import_result *result,
+                              struct moult_error *error) {
+    struct moult_import_options *import = &arguments->import;
+    const volatile int *stop = moult_interrupt_watch();
+    struct moult_given_figures figures;
+    if (arguments->vectors == NULL)
+        return moult_import(import, stop, result, error);
+    struct moult_given *given =
+        moult_given_open(arguments->vectors, &import->client, arguments->collection, import->file,
+                         &import->reading, import->retry_s, stop, &figures, error);
+    if (given == NULL) {
+        result->interrupted = *stop != 0;
+        return -1;
+    }
+    fprintf(stderr, "The vectors fit: of %u documents that were encoded again, the lowest cosine "
+            "is %.5f, the mean %.5f.\n", figures.rows, figures.least, figures.mean);
+    import->vector = moult_given_vector;
+    import->vector_context = given;
+    import->C = moult_given_dimensions(given);
+    import->fingerprint = moult_given_fingerprint(given);
+    int ended = moult_import(import, stop, result, error);
+    moult_given_close(given);
+    return ended;
+}
+
 static int run(struct arguments *arguments) {
     struct moult_import_options *import = &arguments->import;
     struct moult_import_result result = {.seconds = 0};
@@ -165,7 +194,7 @@ static int run(struct arguments *arguments) {
     if (ended == 0 && arguments->restart && resume != NULL)
         ended = moult_resume_remove(resume, &error);
     if (ended == 0)
-        ended = moult_import(import, moult_interrupt_watch(), &result, &error);
+        ended = compare_and_import(arguments, &result, &error);
     if (ended == 0)
         print_done(arguments, &result);
     else
@@ -209,9 +238,13 @@ int moult_cli_import(int argc, char **argv) {
          "leave out records that are wrong; without, the first one ends it",
          MOULT_OPTION_FLAG, &import->skip_bad, 0, 0},
         {"--batch", "N", "256", "documents of one request", MOULT_OPTION_NUMBER, &import->batch, 1,
-         MOULT_PORTION_DOCUMENTS_MAX},
+         MOULT_PARCEL_DOCUMENTS_MAX},
         {"--batch-bytes", "BYTES", "1M", "and about so many bytes", MOULT_OPTION_BYTES,
          &import->batch_bytes, 1, MOULT_BODY_BYTES_MAX},
+        {"--vectors", "FILE", NULL,
+         "vectors of these documents that exist already, as numpy.save writes\n"
+         "them, a row for each; taken over if the server's model makes the same",
+         MOULT_OPTION_TEXT, &arguments.vectors, 0, 0},
         {"--resume-file", "FILE", NULL,
          "where it is put down how far it came (default FILE.moult-progress,\n"
          "beside FILE)",

@@ -15,15 +15,15 @@
 #include "cli/resume.h"
 
 /* Two requests are under way, so that the server has the next one when it has answered one. Another
- * portion is filled meanwhile, and one may be done before the one before it is. */
-enum { LANES = 2, PORTIONS = LANES + 2 };
+ * parcel is filled meanwhile, and one may be done before the one before it is. */
+enum { LANES = 2, PARCELS = LANES + 2 };
 #define SAVE_EVERY_NS 1000000000u
 #define LOOK_EVERY_MS 100
 #define REFUSED_AT_ONCE_MAX 20u   /* One after the other from the start: no document is at fault. */
 
 enum use { FREE, FILLING, FULL, SENT, DONE };
 
-/* `portions` is a ring in the order of the file, from `oldest` on. One that is done is free when
+/* `parcels` is a ring in the order of the file, from `oldest` on. One that is done is free when
  * all before it are, so what is on record never lies behind one that is not. */
 struct import {
     const struct moult_import_options *options;
@@ -31,14 +31,14 @@ struct import {
     struct moult_error *error;
     struct moult_records *records;
     struct moult_exchange *exchange;
-    struct moult_portion *portions;         /* [PORTIONS] */
-    enum use uses[PORTIONS];
-    unsigned lanes[PORTIONS];               /* Of those that are sent. */
+    struct moult_parcel *parcels;         /* [PARCELS] */
+    enum use uses[PARCELS];
+    unsigned lanes[PARCELS];               /* Of those that are sent. */
     unsigned oldest;
     struct moult_import_place read;         /* Up to here the file has been read. */
-    struct moult_record record;             /* Read, and in no portion yet. */
+    struct moult_record record;             /* Read, and in no parcel yet. */
     bool has_record, read_ended;
-    uint64_t refused;                       /* By the server: of portions that are free again, */
+    uint64_t refused;                       /* By the server: of parcels that are free again, */
     uint64_t refused_all, taken;            /* and of all, beside those that it took. */
     float *vector;
     struct moult_progress bar;
@@ -47,26 +47,26 @@ struct import {
 
 static unsigned count_uses(const struct import *import, enum use use) {
     unsigned count = 0;
-    for (unsigned i = 0; i < PORTIONS; i++)
+    for (unsigned i = 0; i < PARCELS; i++)
         count += import->uses[i] == use;
     return count;
 }
 
-/* The portion in that use that comes first in the file, or PORTIONS. */
+/* The parcel in that use that comes first in the file, or PARCELS. */
 static unsigned find_use(const struct import *import, enum use use) {
-    for (unsigned i = 0; i < PORTIONS; i++) {
-        unsigned at = (import->oldest + i) % PORTIONS;
+    for (unsigned i = 0; i < PARCELS; i++) {
+        unsigned at = (import->oldest + i) % PARCELS;
         if (import->uses[at] == use)
             return at;
     }
-    return PORTIONS;
+    return PARCELS;
 }
 
 /* What is on record. */
 
 static void settle(struct import *import) {
     struct moult_import_place *reached = &import->result->reached;
-    const struct moult_portion *oldest = &import->portions[import->oldest];
+    const struct moult_parcel *oldest = &import->parcels[import->oldest];
     bool none = import->uses[import->oldest] == FREE;
     *reached = none ? import->read : oldest->taken;
     reached->skipped += import->refused + (none ? 0 : oldest->refused);
@@ -152,11 +152,11 @@ static int fail_bad(struct import *import, uint64_t line, const char *why) {
                       moult_records_name(import->records), why);
 }
 
-/* Filling portions. */
+/* Filling parcels. */
 
-static bool is_full(const struct import *import, const struct moult_portion *portion) {
-    return portion->count >= import->options->batch ||
-           portion->json.size >= import->options->batch_bytes;
+static bool is_full(const struct import *import, const struct moult_parcel *parcel) {
+    return parcel->count >= import->options->batch ||
+           parcel->json.size >= import->options->batch_bytes;
 }
 
 static void move_behind(struct import *import, const struct moult_record *record) {
@@ -174,20 +174,20 @@ static int skip_record(struct import *import, const struct moult_error *reason) 
     note_bad(import, import->record.line, reason->message);
     move_behind(import, &import->record);
     import->read.skipped++;
-    if (filling != PORTIONS)
-        moult_portion_skip(&import->portions[filling], &import->read);
+    if (filling != PARCELS)
+        moult_parcel_skip(&import->parcels[filling], &import->read);
     return 0;
 }
 
-/* The record goes into the portion that is being filled, unless one with its id is under way. */
+/* The record goes into the parcel that is being filled, unless one with its id is under way. */
 static int add_record(struct import *import) {
     const struct moult_import_options *options = import->options;
     const struct moult_record *record = &import->record;
     unsigned filling = find_use(import, FILLING);
-    for (unsigned i = 0; i < PORTIONS; i++)
+    for (unsigned i = 0; i < PARCELS; i++)
         if (import->uses[i] != FREE &&
-            moult_portion_has(&import->portions[i], record->id, record->id_size)) {
-            if (filling != PORTIONS)
+            moult_parcel_has(&import->parcels[i], record->id, record->id_size)) {
+            if (filling != PARCELS)
                 import->uses[filling] = FULL;
             return 0;
         }
@@ -196,26 +196,26 @@ static int add_record(struct import *import) {
         return -1;
     if (record->ignored != NULL && import->result->ignored == NULL)
         import->result->ignored = moult_copy_string(record->ignored);
-    if (filling == PORTIONS) {
+    if (filling == PARCELS) {
         filling = find_use(import, FREE);
-        moult_portion_begin(&import->portions[filling], &import->read);
+        moult_parcel_begin(&import->parcels[filling], &import->read);
         import->uses[filling] = FILLING;
     }
     move_behind(import, record);
-    moult_portion_add(&import->portions[filling], record, &import->read,
+    moult_parcel_add(&import->parcels[filling], record, &import->read,
                       options->vector != NULL ? import->vector : NULL, options->C);
     import->has_record = false;
-    if (is_full(import, &import->portions[filling]))
+    if (is_full(import, &import->parcels[filling]))
         import->uses[filling] = FULL;
     return 0;
 }
 
-/* Reads until every portion is full, or the file has no more, or not just now: then *later. */
+/* Reads until every parcel is full, or the file has no more, or not just now: then *later. */
 static int fill(struct import *import, bool *later) {
     struct moult_error reason;
     *later = false;
     while (!import->read_ended || import->has_record) {
-        bool room = find_use(import, FILLING) != PORTIONS || find_use(import, FREE) != PORTIONS;
+        bool room = find_use(import, FILLING) != PARCELS || find_use(import, FREE) != PARCELS;
         if (!room)
             return 0;
         if (import->has_record) {
@@ -251,25 +251,25 @@ static int fill(struct import *import, bool *later) {
 
 /* Sending them. */
 
-static void send_portion(struct import *import, unsigned at) {
+static void send_parcel(struct import *import, unsigned at) {
     size_t size;
     char *body =
-        moult_portion_body(&import->portions[at], import->options->fingerprint, &size);
+        moult_parcel_body(&import->parcels[at], import->options->fingerprint, &size);
     moult_exchange_send(import->exchange, import->lanes[at], import->options->path, body, size);
 }
 
 static void send_full(struct import *import) {
     unsigned at;
-    while (count_uses(import, SENT) < LANES && (at = find_use(import, FULL)) != PORTIONS) {
+    while (count_uses(import, SENT) < LANES && (at = find_use(import, FULL)) != PARCELS) {
         unsigned lane = 0;
-        for (unsigned i = 0; i < PORTIONS; i++)
+        for (unsigned i = 0; i < PARCELS; i++)
             if (import->uses[i] == SENT && import->lanes[i] == lane) {
                 lane++;
                 i = UINT32_MAX;   /* From the beginning. */
             }
         import->lanes[at] = lane;
         import->uses[at] = SENT;
-        send_portion(import, at);
+        send_parcel(import, at);
     }
 }
 
@@ -278,13 +278,13 @@ static bool refuses(long status) {
     return status == 400 || status == 413 || status == 422;
 }
 
-static int take_refusal(struct import *import, struct moult_portion *portion,
+static int take_refusal(struct import *import, struct moult_parcel *parcel,
                         const struct moult_reply *reply) {
-    const struct moult_portion_item *item = moult_portion_refused(portion);
+    const struct moult_parcel_item *item = moult_parcel_refused(parcel);
     if (item == NULL)
         return 0;
     if (!import->options->skip_bad) {
-        portion->taken = portion->items == item ? portion->begin : (item - 1)->after;
+        parcel->taken = parcel->items == item ? parcel->begin : (item - 1)->after;
         return fail_bad(import, item->line, reply->error.message);
     }
     if (import->taken == 0 && import->refused_all >= REFUSED_AT_ONCE_MAX)
@@ -292,18 +292,18 @@ static int take_refusal(struct import *import, struct moult_portion *portion,
                           "The server refuses one document like the other: %s",
                           reply->error.message);
     note_bad(import, item->line, reply->error.message);
-    portion->refused++;
+    parcel->refused++;
     import->refused_all++;
     return 0;
 }
 
 static int take_reply(struct import *import, unsigned at, const struct moult_reply *reply) {
-    struct moult_portion *portion = &import->portions[at];
+    struct moult_parcel *parcel = &import->parcels[at];
     if (refuses(reply->status)) {
-        if (take_refusal(import, portion, reply) != 0)
+        if (take_refusal(import, parcel, reply) != 0)
             return -1;
     } else if (reply->error.code == MOULT_OK) {
-        uint32_t count = moult_portion_took(portion);
+        uint32_t count = moult_parcel_took(parcel);
         const json_t *upserted = json_object_get(reply->value, "upserted");
         if (json_integer_value(upserted) != count)
             return moult_fail(import->error, MOULT_ERROR_INVALID,
@@ -316,15 +316,15 @@ static int take_reply(struct import *import, unsigned at, const struct moult_rep
     } else {
         return moult_fail(import->error, MOULT_ERROR_UNAVAILABLE, "%s", reply->error.message);
     }
-    if (portion->range_count > 0) {
-        send_portion(import, at);
+    if (parcel->range_count > 0) {
+        send_parcel(import, at);
         return 0;
     }
     import->uses[at] = DONE;
     while (import->uses[import->oldest] == DONE) {
-        import->refused += import->portions[import->oldest].refused;
+        import->refused += import->parcels[import->oldest].refused;
         import->uses[import->oldest] = FREE;
-        import->oldest = (import->oldest + 1) % PORTIONS;
+        import->oldest = (import->oldest + 1) % PARCELS;
     }
     return 0;
 }
@@ -335,7 +335,7 @@ static int await_reply(struct import *import) {
     int result = 0;
     if (lane < 0)
         return 0;
-    for (unsigned i = 0; i < PORTIONS; i++)
+    for (unsigned i = 0; i < PARCELS; i++)
         if (import->uses[i] == SENT && import->lanes[i] == (unsigned)lane) {
             result = take_reply(import, i, &reply);
             break;
@@ -374,7 +374,7 @@ static int turn(struct import *import, bool *failed) {
     bool last = *failed || (import->read_ended && !import->has_record) ||
                 (later && count_uses(import, SENT) == 0);
     unsigned filling = find_use(import, FILLING);
-    if (last && filling != PORTIONS)
+    if (last && filling != PARCELS)
         import->uses[filling] = FULL;
     send_full(import);
     if (count_uses(import, SENT) > 0)
@@ -435,7 +435,7 @@ int moult_import(const struct moult_import_options *options, const volatile int 
         moult_records_close(import.records);
         return -1;
     }
-    import.portions = moult_allocate(PORTIONS, sizeof *import.portions);
+    import.parcels = moult_allocate(PARCELS, sizeof *import.parcels);
     import.vector = moult_allocate(options->C > 0 ? options->C : 1, sizeof *import.vector);
     import.saved_ns = moult_clock_ns();
     moult_progress_begin(&import.bar, "importing");
@@ -444,9 +444,9 @@ int moult_import(const struct moult_import_options *options, const volatile int 
     qsort(result->bad, result->bad_count, sizeof result->bad[0], compare_lines);
     moult_progress_end(&import.bar);
     result->seconds = (double)(moult_clock_ns() - import.bar.began_ns) * 1e-9;
-    for (unsigned i = 0; i < PORTIONS; i++)
-        moult_portion_release(&import.portions[i]);
-    free(import.portions);
+    for (unsigned i = 0; i < PARCELS; i++)
+        moult_parcel_release(&import.parcels[i]);
+    free(import.parcels);
     free(import.vector);
     moult_exchange_close(import.exchange);
     moult_records_close(import.records);

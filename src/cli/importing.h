@@ -1,4 +1,4 @@
-/* The import itself: records in, portions to the server, some under way at once so that it is
+/* The import itself: records in, parcels to the server, some under way at once so that it is
  * never without work, and what it has acknowledged on record. */
 #ifndef MOULT_CLI_IMPORTING_H
 #define MOULT_CLI_IMPORTING_H
@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "cli/client.h"
-#include "cli/portion.h"
+#include "cli/parcel.h"
 #include "cli/records.h"
 
 #define MOULT_IMPORT_BAD_SHOWN 10u
@@ -18,7 +18,7 @@ struct moult_import_options {
     const char *path;              /* Of requests: "/documents" or "/collections/C/documents". */
     const char *file;              /* NULL: standard input. */
     struct moult_record_options reading;
-    uint32_t batch;                /* Documents of a portion, and bytes of their JSON. */
+    uint32_t batch;                /* Documents of a parcel, and bytes of their JSON. */
     size_t batch_bytes;
     uint32_t retry_s;
     bool skip_bad;
