@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 /* What fits on the stack of pieces; more are allocated. */
 #define PIECES_AT_HAND 8
 
-static void read_body(struct moult_embedding *embedding);
+static void read_body(struct moult_body_reader *reader);
 static void go_on(struct moult_embedding *embedding);
 static void on_done(struct moult_job *job);
 
@@ -79,7 +80,6 @@ static struct moult_embedding *embedding_open(struct moult_http_request *request
     embedding->options.overlong =
         options->overlong_error ? MOULT_OVERLONG_ERROR : MOULT_OVERLONG_CUT_RIGHT;
     embedding->frame = (struct moult_cell_frame){"", "", "", false, false};
-    embedding->work.data = embedding;
     moult_buffer_init(&embedding->head, FRAME_BYTES_MAX);
     moult_buffer_init(&embedding->tail, FRAME_BYTES_MAX);
     const char *model = moult_http_header(request, "x-moult-model");
@@ -91,28 +91,17 @@ static struct moult_embedding *embedding_open(struct moult_http_request *request
 
 /* ------------------------------------------------------------------ the way in */
 
-static void work_in_pool(uv_work_t *work) {
-    read_body(work->data);
+static struct moult_embedding *embedding_of(struct moult_body_reader *reader) {
+    return (struct moult_embedding *)((char *)reader - offsetof(struct moult_embedding, reader));
 }
 
-static void after_pool(uv_work_t *work, int status) {
-    (void)status;
-    struct moult_embedding *embedding = work->data;
-    moult_http_keep(embedding->request, false);
-    go_on(embedding);
+static void after_reading(struct moult_body_reader *reader) {
+    go_on(embedding_of(reader));
 }
 
 void moult_embedding_from_body(struct moult_http_request *request,
                                const struct moult_embedding_dialect *dialect) {
-    struct moult_embedding *embedding = embedding_open(request, dialect);
-    embedding->body = moult_http_body(request, &embedding->body_size);
-    if (embedding->body_size > MOULT_BODY_BYTES_ON_LOOP) {
-        moult_http_keep(request, true);
-        uv_queue_work(moult_http_server(request)->loop, &embedding->work, work_in_pool, after_pool);
-        return;
-    }
-    read_body(embedding);
-    go_on(embedding);
+    moult_body_read(&embedding_open(request, dialect)->reader, request, read_body, after_reading);
 }
 
 /* The texts leave as one message; what they were read from may go. */
@@ -127,9 +116,10 @@ static void write_message(struct moult_embedding *embedding) {
     embedding->texts = NULL;
 }
 
-static void read_body(struct moult_embedding *embedding) {
+static void read_body(struct moult_body_reader *reader) {
+    struct moult_embedding *embedding = embedding_of(reader);
     struct moult_error error;
-    json_t *body = moult_json_read_object(embedding->body, embedding->body_size, &error);
+    json_t *body = moult_json_read_object(reader->bytes, reader->size, &error);
     if (body == NULL) {
         moult_embedding_refuse(embedding, MOULT_HTTP_MALFORMED, NULL, "%s", error.message);
         return;
@@ -220,7 +210,6 @@ static void submit(struct moult_embedding *embedding, const struct moult_target 
 
 /* Back in the loop: what is asked is known, or why it cannot be. */
 static void go_on(struct moult_embedding *embedding) {
-    moult_http_drop_body(embedding->request);
     if (embedding->refusal.refused) {
         fail(embedding, embedding->refusal.kind, embedding->refusal.param,
              embedding->refusal.message);
@@ -377,13 +366,9 @@ static void on_done(struct moult_job *job) {
 
 int moult_embedding_refuse(struct moult_embedding *embedding, enum moult_http_error kind,
                            const char *param, const char *format, ...) {
-    struct moult_embedding_refusal *refusal = &embedding->refusal;
-    refusal->refused = true;
-    refusal->kind = kind;
-    refusal->param = param;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(refusal->message, sizeof refusal->message, format, arguments);
+    moult_refuse_with(&embedding->refusal, kind, param, format, arguments);
     va_end(arguments);
     return -1;
 }

@@ -10,6 +10,7 @@
 #define MOULT_FRONT_EMBEDDING_H
 
 #include "base/buffer.h"
+#include "front/body.h"
 #include "front/http_error.h"
 #include "front/job.h"
 #include "front/json.h"
@@ -47,17 +48,10 @@ struct moult_embedding {
     /* What came of it: valid in frame() and body(). */
     struct moult_job *job;
 
-    struct moult_embedding_refusal {
-        bool refused;
-        enum moult_http_error kind;
-        const char *param;
-        char message[512];
-    } refusal;
+    struct moult_refusal refusal;
 
     /* embedding.c's own. */
-    uv_work_t work;
-    const char *body;
-    size_t body_size;
+    struct moult_body_reader reader;
     char *message;                        /* For the worker; handed to the job. */
     size_t message_size;
     struct moult_buffer head, tail;

@@ -86,7 +86,8 @@ struct moult_http_request {
     bool in_handler;
     bool must_close;
     bool kept;                                /* Another thread reads its body. */
-    const char *method, *path, *rest;         /* libmicrohttpd's, until the request is over. */
+    const char *method, *path;                /* libmicrohttpd's, until the request is over. */
+    struct moult_route_part part;
     const struct moult_route *route;
     uint64_t begun_ns, deadline_ns;           /* 0: no deadline. */
     uint64_t reading_ns;                      /* When it became READING, the last time. */
@@ -440,7 +441,7 @@ static void check_heading(struct moult_http_request *request, const struct headi
                           const char *version, uint64_t length) {
     const char *allowed = NULL;
     request->route =
-        moult_routes_find(request->method, request->path, &request->rest, &allowed);
+        moult_routes_find(request->method, request->path, &request->part, &allowed);
     const struct moult_serve_options *options = request->http->server->options;
     const char *fault = framing_fault(heading, version);
     enum moult_http_error kind;
@@ -905,7 +906,12 @@ const char *moult_http_path(const struct moult_http_request *request) {
 }
 
 const char *moult_http_rest(const struct moult_http_request *request) {
-    return request->rest;
+    return request->part.rest;
+}
+
+const char *moult_http_name(const struct moult_http_request *request, size_t *size) {
+    *size = request->part.name_size;
+    return request->part.name;
 }
 
 const struct moult_route *moult_http_route(const struct moult_http_request *request) {

@@ -52,6 +52,8 @@ struct moult_server *moult_http_server(const struct moult_http_request *request)
 const struct moult_route *moult_http_route(const struct moult_http_request *request);
 /* What follows the part of the path that a prefix route names. */
 const char *moult_http_rest(const struct moult_http_request *request);
+/* What stands in the path where its route has "{name}", with no NUL behind it; NULL: nothing. */
+const char *moult_http_name(const struct moult_http_request *request, size_t *size);
 /* moult_clock_ns() when its first line had come. */
 uint64_t moult_http_begun_ns(const struct moult_http_request *request);
 

@@ -38,6 +38,8 @@ static const struct {
     [MOULT_HTTP_BACKEND] = {500, 424, "server_error", NULL, "Backend", "worker_failed"},
     [MOULT_HTTP_UNAVAILABLE] = {503, 503, "server_error", "unavailable", "Unhealthy",
                                 "unavailable"},
+    [MOULT_HTTP_STORAGE] = {507, 507, "server_error", "insufficient_storage", "Storage",
+                            "insufficient_storage"},
 };
 
 static void text_or_null(struct moult_buffer *body, const char *text) {
@@ -80,6 +82,23 @@ char *moult_http_error_body(enum moult_dialect dialect, enum moult_http_error er
         break;
     }
     return moult_buffer_take(&body, size);
+}
+
+void moult_refuse_with(struct moult_refusal *refusal, enum moult_http_error kind,
+                       const char *param, const char *format, va_list arguments) {
+    refusal->refused = true;
+    refusal->kind = kind;
+    refusal->param = param;
+    vsnprintf(refusal->message, sizeof refusal->message, format, arguments);
+}
+
+int moult_refuse(struct moult_refusal *refusal, enum moult_http_error kind, const char *param,
+                 const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    moult_refuse_with(refusal, kind, param, format, arguments);
+    va_end(arguments);
+    return -1;
 }
 
 void moult_http_fail(struct moult_http_request *request, enum moult_http_error error,

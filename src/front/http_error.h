@@ -2,6 +2,8 @@
 #ifndef MOULT_FRONT_HTTP_ERROR_H
 #define MOULT_FRONT_HTTP_ERROR_H
 
+#include <stdarg.h>
+
 #include "front/http.h"
 
 enum moult_dialect { MOULT_DIALECT_OWN, MOULT_DIALECT_OPENAI, MOULT_DIALECT_TEI, MOULT_DIALECTS };
@@ -22,6 +24,7 @@ enum moult_http_error {
     MOULT_HTTP_OVERLOADED,
     MOULT_HTTP_BACKEND,        /* The request killed its worker, or the worker failed. */
     MOULT_HTTP_UNAVAILABLE,
+    MOULT_HTTP_STORAGE,        /* What was to be stored could not be: no space, or a bad disk. */
     MOULT_HTTP_ERRORS
 };
 
@@ -30,6 +33,20 @@ unsigned moult_http_error_status(enum moult_dialect dialect, enum moult_http_err
 /* The body alone, malloc'ed. `param` is the field it is about, or NULL. */
 char *moult_http_error_body(enum moult_dialect dialect, enum moult_http_error error,
                             const char *param, const char *message, size_t *size);
+
+/* Why a request is not done, noted where it cannot be answered: in another thread. */
+struct moult_refusal {
+    bool refused;
+    enum moult_http_error kind;
+    const char *param;         /* A constant, or NULL. */
+    char message[512];
+};
+/* Returns -1. */
+int moult_refuse(struct moult_refusal *refusal, enum moult_http_error kind, const char *param,
+                 const char *format, ...) __attribute__((format(printf, 4, 5)));
+void moult_refuse_with(struct moult_refusal *refusal, enum moult_http_error kind,
+                       const char *param, const char *format, va_list arguments)
+    __attribute__((format(printf, 4, 0)));
 
 /* Answers the request in the dialect of its route. */
 void moult_http_fail(struct moult_http_request *request, enum moult_http_error error,

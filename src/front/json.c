@@ -47,9 +47,9 @@ static int check_shape(const char *bytes, size_t size, struct moult_error *error
     return 0;
 }
 
-json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_error *error) {
+json_t *moult_json_read(const char *bytes, size_t size, struct moult_error *error) {
     if (size == 0) {
-        moult_fail(error, MOULT_ERROR_INVALID, "The body is empty; it must be a JSON object.");
+        moult_fail(error, MOULT_ERROR_INVALID, "The body is empty; it must be JSON.");
         return NULL;
     }
     if (!moult_utf8_valid(bytes, size)) {
@@ -61,12 +61,21 @@ json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_erro
     json_error_t fault;
     json_t *value = json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL |
                                JSON_DECODE_ANY, &fault);
-    if (value == NULL) {
+    if (value == NULL)
         moult_fail(error, MOULT_ERROR_INVALID,
                    "The body is not valid JSON: line %d, column %d: %s.", fault.line,
                    fault.column, fault.text);
+    return value;
+}
+
+json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_error *error) {
+    if (size == 0) {
+        moult_fail(error, MOULT_ERROR_INVALID, "The body is empty; it must be a JSON object.");
         return NULL;
     }
+    json_t *value = moult_json_read(bytes, size, error);
+    if (value == NULL)
+        return NULL;
     if (!json_is_object(value)) {
         moult_fail(error, MOULT_ERROR_INVALID, "The body must be a JSON object, not %s.",
                    moult_json_type_name(value));

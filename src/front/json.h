@@ -17,7 +17,9 @@
 /* Values of one body, keys not counted. */
 #define MOULT_JSON_VALUES_MAX (256u * 1024u)
 
-/* Returns a new reference to an object, or NULL. Any thread. */
+/* Returns a new reference, or NULL. Any thread. */
+json_t *moult_json_read(const char *bytes, size_t size, struct moult_error *error);
+/* The same where it has to be an object. */
 json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_error *error);
 
 /* Each getter returns 0 where the key is absent or null and leaves *value as it

@@ -8,7 +8,7 @@
 
 /* Whatever the server answers; the last stands for all others. */
 static const unsigned statuses[] = {200, 202, 204, 400, 401, 403, 404, 405, 409, 413, 415,
-                                    422, 424, 429, 431, 500, 501, 503, 0};
+                                    422, 424, 429, 431, 500, 501, 503, 507, 0};
 enum { STATUSES = sizeof statuses / sizeof statuses[0] };
 _Static_assert(STATUSES <= MOULT_METRICS_STATUSES_MAX, "One counter for each.");
 

@@ -11,7 +11,7 @@
 
 struct moult_route;
 
-#define MOULT_METRICS_ROUTES_MAX 48
+#define MOULT_METRICS_ROUTES_MAX 64
 #define MOULT_METRICS_STATUSES_MAX 20
 #define MOULT_METRICS_BUCKETS 15      /* The last is what is slower than all bounds. */
 

@@ -44,22 +44,45 @@ static const struct moult_route routes[] = {
 enum { ROUTES = sizeof routes / sizeof routes[0] };
 _Static_assert(ROUTES < MOULT_METRICS_ROUTES_MAX, "Each is counted, and what is nobody's.");
 
-/* NULL where the path is not the route's; otherwise what follows it. */
-static const char *match(const struct moult_route *route, const char *path) {
+/* The path up to `size` bytes of the pattern, or NULL where they differ. */
+static const char *match_up_to(const char *pattern, size_t size, const char *path,
+                               struct moult_route_part *part) {
+    const char *open = memchr(pattern, '{', size);
+    size_t before = open != NULL ? (size_t)(open - pattern) : size;
+    if (strncmp(path, pattern, before) != 0)
+        return NULL;
+    if (open == NULL)
+        return path + size;
+    size_t name = strcspn(open, "}") + 1;
+    part->name = path + before;
+    part->name_size = strcspn(part->name, "/");
+    if (part->name_size == 0)
+        return NULL;
+    const char *behind = part->name + part->name_size;
+    size_t left = size - before - name;
+    return strncmp(behind, open + name, left) == 0 ? behind + left : NULL;
+}
+
+static bool match(const struct moult_route *route, const char *path,
+                  struct moult_route_part *part) {
     size_t size = strlen(route->path);
     bool prefix = size > 1 && route->path[size - 1] == '/';
-    if (strncmp(path, route->path, size) != 0)
-        return NULL;
-    return (path[size] != '\0') == prefix ? path + size : NULL;
+    *part = (struct moult_route_part){.rest = ""};
+    const char *rest = match_up_to(route->path, size, path, part);
+    if (rest == NULL || (*rest != '\0') != prefix)
+        return false;
+    part->rest = rest;
+    return true;
 }
 
 /* At most three methods share a path; GET brings HEAD. */
 static const char *methods_of(const char *path) {
     static char allowed[64];
+    struct moult_route_part part;
     size_t size = 0;
     allowed[0] = '\0';
     for (unsigned i = 0; i < ROUTES; i++) {
-        if (match(&routes[i], path) == NULL)
+        if (!match(&routes[i], path, &part))
             continue;
         const char *method = routes[i].method;
         size += (size_t)snprintf(allowed + size, sizeof allowed - size, "%s%s",
@@ -70,18 +93,14 @@ static const char *methods_of(const char *path) {
 }
 
 const struct moult_route *moult_routes_find(const char *method, const char *path,
-                                            const char **rest, const char **allowed) {
+                                            struct moult_route_part *part, const char **allowed) {
     if (strcmp(method, "HEAD") == 0)
         method = "GET";
-    for (unsigned i = 0; i < ROUTES; i++) {
-        if (strcmp(routes[i].method, method) != 0)
-            continue;
-        *rest = match(&routes[i], path);
-        if (*rest != NULL)
+    for (unsigned i = 0; i < ROUTES; i++)
+        if (strcmp(routes[i].method, method) == 0 && match(&routes[i], path, part))
             return &routes[i];
-    }
     *allowed = methods_of(path);
-    *rest = "";
+    *part = (struct moult_route_part){.rest = ""};
     return NULL;
 }
 
@@ -94,8 +113,9 @@ const struct moult_route *moult_routes_at(unsigned index) {
 }
 
 enum moult_dialect moult_routes_dialect(const char *path) {
+    struct moult_route_part part;
     for (unsigned i = 0; i < ROUTES; i++)
-        if (strcmp(path, "/") != 0 && match(&routes[i], path) != NULL)
+        if (strcmp(path, "/") != 0 && match(&routes[i], path, &part))
             return routes[i].dialect;
     return strncmp(path, "/v1/", 4) == 0 ? MOULT_DIALECT_OPENAI : MOULT_DIALECT_OWN;
 }

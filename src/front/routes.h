@@ -6,7 +6,8 @@
 
 struct moult_route {
     const char *method;
-    const char *path;           /* A prefix where it ends in "/" and is longer than that. */
+    const char *path;           /* A prefix where it ends in "/" and is longer than that.
+                                   "{name}" in it stands for one component. */
     enum moult_dialect dialect;
     bool open;                  /* Asks for no key: what load balancers probe. */
     bool changes;               /* Changes something: a body must be application/json,
@@ -14,11 +15,17 @@ struct moult_route {
     void (*handle)(struct moult_http_request *request);
 };
 
+/* What a path has that its route leaves open; both lead into the path. */
+struct moult_route_part {
+    const char *rest;           /* Behind a prefix; "" elsewhere. */
+    const char *name;           /* What stands for "{name}"; NULL where the route has none. */
+    size_t name_size;
+};
+
 /* NULL where there is none. Then *allowed is what an Allow header says, or NULL
- * where the path is nobody's. HEAD finds the routes of GET; *rest as in
- * moult_http_rest(). */
+ * where the path is nobody's. HEAD finds the routes of GET. */
 const struct moult_route *moult_routes_find(const char *method, const char *path,
-                                            const char **rest, const char **allowed);
+                                            struct moult_route_part *part, const char **allowed);
 
 /* Where a route stands in the table, and back: NULL behind the last. */
 unsigned moult_routes_index(const struct moult_route *route);

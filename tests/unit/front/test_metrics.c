@@ -14,8 +14,9 @@
 #include "front/routes.h"
 
 static const struct moult_route *route(const char *method, const char *path) {
-    const char *rest, *allowed;
-    const struct moult_route *found = moult_routes_find(method, path, &rest, &allowed);
+    struct moult_route_part part;
+    const char *allowed;
+    const struct moult_route *found = moult_routes_find(method, path, &part, &allowed);
     assert_non_null(found);
     return found;
 }
