@@ -72,9 +72,19 @@ static json_t *read_answer(const struct moult_buffer *answer, const char *url, l
     return value;
 }
 
+static struct curl_slist *add_header(struct curl_slist *headers, const char *name,
+                                     const char *value) {
+    char *line = moult_format("%s: %s", name, value);
+    headers = curl_slist_append(headers, line);
+    free(line);
+    return headers;
+}
+
 struct curl_slist *moult_client_headers(const struct moult_client *client,
                                         struct moult_error *error) {
-    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    struct curl_slist *headers = add_header(NULL, "Content-Type", "application/json");
+    if (client->model != NULL)
+        headers = add_header(headers, "x-moult-model", client->model);
     if (client->api_key_file == NULL)
         return headers;
     char *key = moult_key_read(client->api_key_file, error);
@@ -82,9 +92,9 @@ struct curl_slist *moult_client_headers(const struct moult_client *client,
         curl_slist_free_all(headers);
         return NULL;
     }
-    char *line = moult_format("Authorization: Bearer %s", key);
-    headers = curl_slist_append(headers, line);
-    free(line);
+    char *bearer = moult_format("Bearer %s", key);
+    headers = add_header(headers, "Authorization", bearer);
+    free(bearer);
     free(key);
     return headers;
 }

@@ -10,6 +10,7 @@
 struct moult_client {
     const char *url;           /* "http://127.0.0.1:8080" */
     const char *api_key_file;  /* NULL: no key. */
+    const char *model;         /* Of x-moult-model; NULL: whichever the server takes. */
 };
 
 /* The options that all of them have; into options[0] and options[1]. */

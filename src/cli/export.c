@@ -168,7 +168,6 @@ static int take_page(struct export *export, const json_t *page, struct moult_err
     free(export->cursor);
     export->cursor = json_is_string(cursor) ? moult_copy_string(json_string_value(cursor)) : NULL;
     export->ended = export->cursor == NULL;
-    export->total = (uint64_t)json_integer_value(json_object_get(page, "total"));
     if (!export->ended)
         send_next(export);
     moult_buffer_init(&lines, LINES_BYTES_MAX);
@@ -213,6 +212,22 @@ static void draw(struct export *export) {
                         note);
 }
 
+/* How many there are, for the bar alone. */
+static int ask_total(struct export *export, const volatile int *stop, struct moult_error *error) {
+    struct moult_reply reply;
+    char *path = moult_client_path(export->collection != NULL ? export->collection : "default", "");
+    int result = moult_exchange_ask(export->exchange, path, NULL, 0, stop, &reply);
+    free(path);
+    if (result != 0)
+        return 0;
+    if (reply.status == 0)
+        result = moult_fail(error, reply.error.code, "%s", reply.error.message);
+    json_int_t total = json_integer_value(json_object_get(reply.value, "documents"));
+    export->total = total > 0 ? (uint64_t)total : 0;
+    moult_reply_release(&reply);
+    return result;
+}
+
 static int export_all(struct export *export, const volatile int *stop, struct moult_error *error) {
     export->exchange = moult_exchange_open(&export->client, 1, export->retry_s, error);
     if (export->exchange == NULL)
@@ -220,8 +235,9 @@ static int export_all(struct export *export, const volatile int *stop, struct mo
     export->saved_ns = moult_clock_ns();
     moult_progress_begin(&export->bar, "exporting");
     export->bar.shown = isatty(STDERR_FILENO) && (export->output != NULL || !isatty(STDOUT_FILENO));
-    send_next(export);
-    int result = 0;
+    int result = ask_total(export, stop, error);
+    if (result == 0 && *stop == 0)
+        send_next(export);
     while (result == 0 && !export->ended && *stop == 0) {
         result = await_page(export, error);
         if (result == 0 && moult_clock_ns() - export->saved_ns > SAVE_EVERY_NS)

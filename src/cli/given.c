@@ -146,8 +146,8 @@ static const json_t *find_named(const json_t *list, const char *name) {
     return NULL;
 }
 
-/* The slot that the collection belongs to; "" where there is no such collection yet. */
-static int ask_collection(struct moult_given *given, const char *collection,
+/* The slot that the collection belongs to, or will: "" is the first one. */
+static int ask_collection(struct moult_given *given, const char *collection, const char *model,
                           struct moult_error *error) {
     struct moult_reply reply;
     if (ask(given, "/collections", NULL, 0, &reply, error) != 0)
@@ -155,6 +155,8 @@ static int ask_collection(struct moult_given *given, const char *collection,
     const json_t *found = find_named(json_object_get(reply.value, "collections"),
                                      collection != NULL ? collection : "default");
     const char *slot = json_string_value(json_object_get(found, "slot"));
+    if (slot == NULL && model != NULL)
+        slot = model;
     snprintf(given->slot, sizeof given->slot, "%s", slot != NULL ? slot : "");
     moult_reply_release(&reply);
     return 0;
@@ -311,10 +313,10 @@ static int check(struct moult_given *given, const struct moult_client *client,
                  struct moult_given_figures *figures, struct moult_error *error) {
     struct moult_records *records = moult_records_open(file, reading, error);
     given->exchange = records != NULL ? moult_exchange_open(client, 1, retry_s, error) : NULL;
-    int result = given->exchange != NULL && ask_collection(given, collection, error) == 0 &&
-                         ask_fingerprint(given, error) == 0
-                     ? 0
-                     : -1;
+    int result = given->exchange != NULL ? ask_collection(given, collection, client->model, error)
+                                         : -1;
+    if (result == 0)
+        result = ask_fingerprint(given, error);
     if (result == 0) {
         choose_rows(given, moult_npy_head_of(given->npy)->rows);
         result = read_texts(given, records, error);

@@ -220,6 +220,9 @@ int moult_cli_import(int argc, char **argv) {
         {.name = NULL}, {.name = NULL},
         {"--collection", "NAME", NULL, "where they go; it is made where there is none",
          MOULT_OPTION_TEXT, &arguments.collection, 0, 0},
+        {"--model", "NAME", NULL,
+         "the model that a new collection belongs to, where the server has several",
+         MOULT_OPTION_TEXT, &import->client.model, 0, 0},
         {"--format", "FORMAT", NULL,
          "jsonl, csv or tsv (default by the file's name: .jsonl, .ndjson,\n"
          ".csv, .tsv; jsonl from standard input)",

@@ -273,9 +273,9 @@ static void send_full(struct import *import) {
     }
 }
 
-/* Whether a document may be at fault. */
+/* Whether a document may be at fault; 500: it is stored, and the model cannot embed it. */
 static bool refuses(long status) {
-    return status == 400 || status == 413 || status == 422;
+    return status == 400 || status == 413 || status == 422 || status == 424 || status == 500;
 }
 
 static int take_refusal(struct import *import, struct moult_parcel *parcel,

@@ -179,6 +179,14 @@ def test_what_the_server_refuses_is_found(server, tmp_path):
         ["  line 18", "  line 19", "  line 256", "  line 300"]
 
 
+def test_what_the_model_cannot_embed_is_found(server, tmp_path):
+    """It is stored; the answer is the server's that a model cannot do it."""
+    path = write_lines(tmp_path / "deadly.jsonl", numbered(100))
+    server.misbehave(lambda number: (500, {}) if number in (1, 2, 3, 5, 6, 7, 8, 9) else None)
+    said = run(server, path, "--batch", "100", "--skip-bad")
+    assert "imported 99 documents" in said and "trouble 500" in said
+
+
 def test_a_server_that_refuses_all_is_not_asked_for_each(server, tmp_path):
     server.refuses = lambda document: True
     path = write_lines(tmp_path / "all.jsonl", numbered(1000))

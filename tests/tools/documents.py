@@ -31,28 +31,51 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def refuse(self, status, message, headers=None):
         self.answer(status, {"error": {"code": "refused", "message": message}}, headers)
 
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+    def misbehaves(self, body=None):
+        """True: that was the answer."""
         owner = self.server.owner
         number = owner.count(self.client_address, self.path)
         trouble = owner.trouble(number) if owner.trouble else None
-        if trouble == "close":
-            self.close_connection = True
-            return
-        if trouble == "hang":
-            owner.over.wait(60)
-            self.close_connection = True
-            return
-        if trouble == "lose":        # It is taken, and nobody hears of it.
-            owner.take(json.loads(body))
-            self.close_connection = True
-            return
-        if isinstance(trouble, tuple):
-            self.refuse(trouble[0], f"trouble {trouble[0]}", trouble[1])
-            return
         if isinstance(trouble, float):
             time.sleep(trouble)
+        elif isinstance(trouble, tuple):
+            self.refuse(trouble[0], f"trouble {trouble[0]}", trouble[1])
+            return True
+        elif trouble:
+            if trouble == "hang":
+                owner.over.wait(60)
+            elif trouble == "lose":        # It is taken, and nobody hears of it.
+                owner.take(json.loads(body))
+            self.close_connection = True
+            return True
+        return False
+
+    def do_GET(self):
+        owner = self.server.owner
+        url = urllib.parse.urlsplit(self.path)
+        parameters = dict(urllib.parse.parse_qsl(url.query))
+        if self.misbehaves():
+            return
+        if not url.path.endswith("/documents"):
+            self.answer(200, {"name": "default", "documents": len(owner.kept)})
+            return
+        begin, count = int(parameters.get("cursor", 0)), int(parameters["limit"])
+        with owner.lock:
+            documents = list(owner.kept.values())
+        more = begin + count < len(documents)
+        self.answer(200, {"documents": documents[begin:begin + count],
+                          "cursor": str(begin + count) if more else None})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        owner = self.server.owner
+        if self.misbehaves(body):
+            return
         documents = json.loads(body)
+        if self.path.endswith("/search"):
+            owner.searches.append(documents)
+            self.answer(200, {"results": owner.results})
+            return
         for index, document in enumerate(documents):
             if owner.refuses and owner.refuses(document):
                 self.refuse(400, f"Document {index} is refused.")
@@ -72,6 +95,7 @@ class Documents:
     def __init__(self):
         self.kept, self.requests, self.connections = {}, [], set()
         self.trouble = self.refuses = None
+        self.searches, self.results = [], []
         self.lock, self.over = threading.Lock(), threading.Event()
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.owner = self
