@@ -99,8 +99,12 @@
 #define MOULT_ASKED_TEXT_BYTES_MAX (8 * MOULT_KIB) /* Longer ones are not remembered. */
 #define MOULT_ASKED_BYTES_MAX MOULT_MIB            /* Of all that are, in one slot. */
 
-/* Search. */
-#define MOULT_HITS_MAX 1000                        /* k. */
+/* A person's own test set (--gate). */
+#define MOULT_GATE_FILE_BYTES_MAX (64 * MOULT_MIB)
+#define MOULT_GATE_QUERIES_MAX 10000
+#define MOULT_GATE_RELEVANT_MAX 10000              /* Of one query. */
+#define MOULT_GATE_GAIN_MAX 1000
+#define MOULT_GATE_COLLECTIONS_MAX 64
 
 /* Web hooks. */
 #define MOULT_HOOKS_MAX 8

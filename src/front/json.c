@@ -47,13 +47,15 @@ static int check_shape(const char *bytes, size_t size, struct moult_error *error
     return 0;
 }
 
-json_t *moult_json_read(const char *bytes, size_t size, struct moult_error *error) {
+/* `what` it is, for the sentences: "body". */
+static json_t *read_value(const char *what, const char *kind, const char *bytes, size_t size,
+                          struct moult_error *error) {
     if (size == 0) {
-        moult_fail(error, MOULT_ERROR_INVALID, "The body is empty; it must be JSON.");
+        moult_fail(error, MOULT_ERROR_INVALID, "The %s is empty; it must be %s.", what, kind);
         return NULL;
     }
     if (!moult_utf8_valid(bytes, size)) {
-        moult_fail(error, MOULT_ERROR_INVALID, "The body is not valid UTF-8.");
+        moult_fail(error, MOULT_ERROR_INVALID, "The %s is not valid UTF-8.", what);
         return NULL;
     }
     if (check_shape(bytes, size, error) != 0)
@@ -63,26 +65,32 @@ json_t *moult_json_read(const char *bytes, size_t size, struct moult_error *erro
                                JSON_DECODE_ANY, &fault);
     if (value == NULL)
         moult_fail(error, MOULT_ERROR_INVALID,
-                   "The body is not valid JSON: line %d, column %d: %s.", fault.line,
+                   "The %s is not valid JSON: line %d, column %d: %s.", what, fault.line,
                    fault.column, fault.text);
     return value;
 }
 
+static json_t *read_object(const char *what, const char *bytes, size_t size,
+                           struct moult_error *error) {
+    json_t *value = read_value(what, "a JSON object", bytes, size, error);
+    if (value == NULL || json_is_object(value))
+        return value;
+    moult_fail(error, MOULT_ERROR_INVALID, "The %s must be a JSON object, not %s.", what,
+               moult_json_type_name(value));
+    json_decref(value);
+    return NULL;
+}
+
+json_t *moult_json_read(const char *bytes, size_t size, struct moult_error *error) {
+    return read_value("body", "JSON", bytes, size, error);
+}
+
 json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_error *error) {
-    if (size == 0) {
-        moult_fail(error, MOULT_ERROR_INVALID, "The body is empty; it must be a JSON object.");
-        return NULL;
-    }
-    json_t *value = moult_json_read(bytes, size, error);
-    if (value == NULL)
-        return NULL;
-    if (!json_is_object(value)) {
-        moult_fail(error, MOULT_ERROR_INVALID, "The body must be a JSON object, not %s.",
-                   moult_json_type_name(value));
-        json_decref(value);
-        return NULL;
-    }
-    return value;
+    return read_object("body", bytes, size, error);
+}
+
+json_t *moult_json_read_line(const char *bytes, size_t size, struct moult_error *error) {
+    return read_object("line", bytes, size, error);
 }
 
 /* NULL where the key is absent or null. */

@@ -21,6 +21,8 @@
 json_t *moult_json_read(const char *bytes, size_t size, struct moult_error *error);
 /* The same where it has to be an object. */
 json_t *moult_json_read_object(const char *bytes, size_t size, struct moult_error *error);
+/* The same, of one line of a file: the sentences speak of a line, not of a body. */
+json_t *moult_json_read_line(const char *bytes, size_t size, struct moult_error *error);
 
 /* Each getter returns 0 where the key is absent or null and leaves *value as it
  * is, 1 where it has filled it, and -1 where it is of another type. Strings are
