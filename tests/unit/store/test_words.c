@@ -1,0 +1,141 @@
+#include "helper.h"
+
+#define HITS 16
+
+struct found {
+    struct moult_word_hit hits[HITS];
+    int count;
+};
+
+static struct found find(struct place *place, uint32_t collection, const char *query,
+                         const struct moult_filter *filter, uint32_t k) {
+    struct found found;
+    GOOD(found.count = moult_store_find_words(place->reader, collection, query, strlen(query),
+                                              filter, k, found.hits, &error));
+    for (int i = 0; i < found.count; i++) {
+        assert_true(found.hits[i].score > 0);
+        if (i > 0)
+            assert_true(found.hits[i - 1].score > found.hits[i].score ||
+                        (found.hits[i - 1].score == found.hits[i].score &&
+                         found.hits[i - 1].seq < found.hits[i].seq));
+    }
+    return found;
+}
+
+static int count_found(struct place *place, uint32_t collection, const char *query) {
+    return find(place, collection, query, NULL, HITS).count;
+}
+
+static void ranks_by_words(void **state) {
+    struct place *place = *state;
+    uint32_t c = make_collection(place, "default", "minilm");
+    uint64_t a = put_one(place, c, "a", "the butterfly and the moth", NULL);
+    uint64_t b = put_one(place, c, "b", "a moth", NULL);
+    uint64_t d = put_one(place, c, "c", "the caterpillar", NULL);
+    put_one(place, c, "d", "something else", NULL);
+    struct found found = find(place, c, "butterfly moth", NULL, HITS);
+    assert_int_equal(2, found.count);
+    assert_int_equal(a, found.hits[0].seq);
+    assert_int_equal(b, found.hits[1].seq);
+    found = find(place, c, "moth", NULL, 1);
+    assert_int_equal(1, found.count);
+    assert_int_equal(b, found.hits[0].seq);   /* It is shorter. */
+    found = find(place, c, "caterpillar", NULL, HITS);
+    assert_int_equal(1, found.count);
+    assert_int_equal(d, found.hits[0].seq);
+    assert_int_equal(0, count_found(place, c, "chrysalis"));
+    assert_int_equal(0, find(place, c, "moth", NULL, 0).count);
+}
+
+/* Nothing that people type is an operator, and nothing of it is SQL. */
+static void reads_queries_as_words(void **state) {
+    struct place *place = *state;
+    uint32_t c = make_collection(place, "default", "minilm");
+    put_one(place, c, "a", "alpha near beta OR gamma", NULL);
+    const char *empty[] = {"", " ", "\"", "\"\"", "*", "(", ")", "'", ";--", "?!", "^", ":", "- +",
+                           "\xE2\x80\x9C\xE2\x80\x9D", "\n"};
+    for (unsigned i = 0; i < sizeof empty / sizeof *empty; i++)
+        if (count_found(place, c, empty[i]) != 0)
+            fail_msg("\"%s\" found something", empty[i]);
+    const char *one[] = {"alpha*", "\"alpha", "text:alpha", "alpha AND nothing", "NOT alpha",
+                         "alpha NEAR(beta)", "{alpha}: x", "^alpha", "al' alpha; DROP TABLE texts",
+                         "near", "or", "alpha\"\"beta", "(alpha", "alpha -beta", "+alpha"};
+    for (unsigned i = 0; i < sizeof one / sizeof *one; i++)
+        if (count_found(place, c, one[i]) != 1)
+            fail_msg("\"%s\" found nothing", one[i]);
+    assert_int_equal(0, count_found(place, c, "alph*"));
+    struct moult_word_hit hit;
+    assert_int_equal(1, moult_store_find_words(place->reader, c, "x\0alpha", 7, NULL, 1, &hit,
+                                               NULL));
+}
+
+static void folds_case_and_accents(void **state) {
+    struct place *place = *state;
+    uint32_t c = make_collection(place, "default", "minilm");
+    put_one(place, c, "a", "Caf\xC3\xA9 na\xC3\xAFve \xCE\x91\xCE\xB8\xCE\xAE\xCE\xBD\xCE\xB1",
+            NULL);
+    const char *queries[] = {"cafe", "CAF\xC3\x89", "naive", "Cafe\xCC\x81",
+                             "\xCE\x91\xCE\x98\xCE\x89\xCE\x9D\xCE\x91"};
+    for (unsigned i = 0; i < sizeof queries / sizeof *queries; i++)
+        if (count_found(place, c, queries[i]) != 1)
+            fail_msg("\"%s\" found nothing", queries[i]);
+}
+
+static void follows_changes(void **state) {
+    struct place *place = *state;
+    uint32_t c = make_collection(place, "default", "minilm");
+    uint32_t d = make_collection(place, "other", "minilm");
+    put_one(place, c, "a", "alpha beta", NULL);
+    put_one(place, d, "a", "alpha", NULL);
+    assert_int_equal(1, count_found(place, c, "alpha"));
+    uint64_t seq = put_one(place, c, "a", "beta gamma", NULL);
+    assert_int_equal(0, count_found(place, c, "alpha"));
+    assert_int_equal(seq, find(place, c, "gamma", NULL, 1).hits[0].seq);
+    assert_int_equal(1, count_found(place, d, "alpha"));
+    delete_one(place, c, "a");
+    assert_int_equal(0, count_found(place, c, "beta"));
+    GOOD(moult_store_check(place->writer, &error));
+}
+
+static void filters(void **state) {
+    struct place *place = *state;
+    uint32_t c = make_collection(place, "default", "minilm");
+    put_one(place, c, "a", "alpha", "{\"year\":1999}");
+    uint64_t seq = put_one(place, c, "b", "alpha", "{\"year\":2001}");
+    json_t *json = json_pack("{s:{s:i}}", "year", "$gt", 2000);
+    struct moult_filter *filter = moult_filter_parse(json, NULL);
+    json_decref(json);
+    struct found found = find(place, c, "alpha", filter, HITS);
+    assert_int_equal(1, found.count);
+    assert_int_equal(seq, found.hits[0].seq);
+    moult_filter_free(filter);
+}
+
+static void reads_long_queries(void **state) {
+    struct place *place = *state;
+    uint32_t c = make_collection(place, "default", "minilm");
+    put_one(place, c, "a", "w0 w63", NULL);
+    char *query = moult_allocate(MOULT_MIB, 1);
+    size_t size = 0;
+    for (unsigned i = 0; i < 20000; i++)
+        size += (size_t)snprintf(query + size, MOULT_MIB - size, "w%u \"W%u\" ", i, i / 2);
+    struct moult_word_hit hit;
+    assert_int_equal(1, moult_store_find_words(place->reader, c, query, size, NULL, 1, &hit,
+                                               NULL));
+    memset(query, 'x', MOULT_MIB);
+    assert_int_equal(0, moult_store_find_words(place->reader, c, query, MOULT_MIB, NULL, 1, &hit,
+                                               NULL));
+    memset(query, '"', MOULT_MIB);
+    assert_int_equal(0, moult_store_find_words(place->reader, c, query, MOULT_MIB, NULL, 1, &hit,
+                                               NULL));
+    free(query);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        PLACE_TEST(ranks_by_words),   PLACE_TEST(reads_queries_as_words),
+        PLACE_TEST(folds_case_and_accents), PLACE_TEST(follows_changes),
+        PLACE_TEST(filters),          PLACE_TEST(reads_long_queries),
+    };
+    return cmocka_run_group_tests_name("words", tests, NULL, NULL);
+}
