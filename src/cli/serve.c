@@ -22,7 +22,7 @@
 
 struct arguments {
     struct moult_serve_options serve;
-    const char *api_key_file, *overlong, *cutover, *swap, *hook_secret_file;
+    const char *api_key_file, *overlong, *cutover, *swap, *hook_secret_file, *store;
     struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
     const char *hub_cache;
     char *api_key;
@@ -73,6 +73,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          "a new model loads beside the old one (overlap), or in its\nplace, where two do not fit: "
          "requests wait meanwhile (wait)",
          MOULT_OPTION_TEXT, &arguments->swap, 0, 0},
+        {"--store", "WHERE", "sqlite",
+         "documents are kept in documents.db in --data (sqlite), or\nnot at all: it embeds alone "
+         "(none)",
+         MOULT_OPTION_TEXT, &arguments->store, 0, 0},
         {"--update-every", "TIME", "0",
          "look that often whether a model's source has a newer one, and\ntake it; folders are "
          "watched besides; 0: only when asked",
@@ -267,6 +271,10 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
     if (!serve->swap_wait && strcmp(arguments->swap, "overlap") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID, "--swap is overlap or wait, not \"%.40s\".",
                           arguments->swap);
+    serve->no_store = strcmp(arguments->store, "none") == 0;
+    if (!serve->no_store && strcmp(arguments->store, "sqlite") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "--store is sqlite or none, not \"%.40s\".",
+                          arguments->store);
     if (serve->swap_wait && serve->cutover_manual)
         return moult_fail(error, MOULT_ERROR_INVALID,
                           "--swap wait and --cutover manual exclude each other: a model that waits "

@@ -26,6 +26,18 @@ void moult_leases_make(struct moult_http_request *request);
 void moult_leases_renew(struct moult_http_request *request);
 void moult_leases_end(struct moult_http_request *request);
 
+/* api_documents.c */
+void moult_documents_put(struct moult_http_request *request);
+void moult_documents_delete(struct moult_http_request *request);
+void moult_documents_delete_one(struct moult_http_request *request);
+void moult_documents_show(struct moult_http_request *request);
+void moult_documents_list(struct moult_http_request *request);
+
+/* api_collections.c */
+void moult_collections_list(struct moult_http_request *request);
+void moult_collections_show(struct moult_http_request *request);
+void moult_collections_drop(struct moult_http_request *request);
+
 /* api_metrics.c */
 void moult_metrics_show(struct moult_http_request *request);
 

@@ -46,6 +46,7 @@ struct moult_serve_options {
     unsigned cors_origin_count;
     const char **hook_urls;          /* [hook_count] */
     unsigned hook_count;
+    bool no_store;                   /* --store none */
     uint32_t report_texts;           /* 0: no report of what an update changes. */
     struct moult_signing_keys hook_keys;   /* None: not signed. */
 };

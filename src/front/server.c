@@ -140,6 +140,12 @@ static int open_front(struct moult_front *front, struct moult_error *error) {
     open_handles(front);
     if (moult_front_find_listener(front, error) != 0 || moult_front_open_keeper(front, error) != 0)
         return -1;
+    if (!server->options->no_store) {
+        server->desk = moult_desk_open(server->loop, server->options->data,
+                                       front->takeover != NULL, error);
+        if (server->desk == NULL)
+            return -1;
+    }
     server->slots = moult_slots_open(server->loop, server->options,
                                      moult_keeper_models_folder(front->keeper));
     if (add_slots(front, error) != 0)
@@ -353,6 +359,8 @@ static void close_front(struct moult_front *front) {
         moult_shelf_close_handles(front->server.shelf);
     if (front->server.slots != NULL)
         moult_slots_close_handles(front->server.slots);
+    if (front->server.desk != NULL)
+        moult_desk_close_handles(front->server.desk);
     if (front->successor != NULL)
         moult_successor_close(front->successor);
     close_handle((uv_handle_t *)&front->terminate);
@@ -367,6 +375,7 @@ static bool is_retired(struct moult_front *front) {
     bool retired = server->updates == NULL || moult_slots_retire_all(server->slots);
     bool quiet = server->updates == NULL || moult_updates_stop(server->updates, SHUTTING_DOWN);
     quiet = (server->poll == NULL || moult_poll_stop(server->poll)) && quiet;
+    quiet = (server->desk == NULL || moult_desk_stop(server->desk, false)) && quiet;
     quiet = quiet && (front->http == NULL || moult_http_quiet(front->http));
     return retired && quiet && (front->keeper == NULL || moult_keeper_quiet(front->keeper));
 }
@@ -381,13 +390,19 @@ static bool hooks_are_over(struct moult_front *front) {
     return moult_hooks_stop(front->server.hooks, now_ns >= front->hooks_until_ns);
 }
 
+static void give_up_waiting(struct moult_front *front) {
+    moult_slots_stop(front->server.slots, true);
+    if (front->server.desk != NULL)
+        moult_desk_stop(front->server.desk, true);
+}
+
 static void on_look(uv_timer_t *timer) {
     struct moult_front *front = timer->data;
     if (front->stage == MOULT_STAGE_ANSWERING) {
         uint64_t now_ns = moult_clock_ns();
         bool open = front->http != NULL && moult_http_open_requests(front->http) > 0;
         if (open && now_ns >= front->patience_until_ns)
-            moult_slots_stop(front->server.slots, true);
+            give_up_waiting(front);
         if (open && now_ns < front->patience_until_ns + FAREWELL_NS)
             return;
         front->stage = MOULT_STAGE_RETIRING;
@@ -411,6 +426,8 @@ static void free_front(struct moult_front *front) {
         moult_shelf_free(front->server.shelf);
     if (front->server.slots != NULL)
         moult_slots_free(front->server.slots);
+    if (front->server.desk != NULL)
+        moult_desk_free(front->server.desk);
     if (front->keeper != NULL)
         moult_keeper_close(front->keeper);
     moult_listener_close(&front->server.listener);

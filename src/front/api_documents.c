@@ -1,0 +1,375 @@
+/* Documents: written, deleted, read. What is written or deleted is answered when it is on disk and
+ * the next search knows it (errand.h). */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/memory.h"
+#include "front/api.h"
+#include "front/documents.h"
+
+#define LIST_COUNT 100
+#define LIST_COUNT_MAX 1000
+#define LIST_BYTES_MAX (8 * MOULT_MIB)   /* Of one page; the last of it may go beyond. */
+/* Of those that match a filter, so many are deleted in one transaction: others wait for it. */
+#define DELETED_AT_ONCE 500
+
+/* The changes of a request, from the first to the last; 0: there were none. */
+struct changes {
+    uint64_t first_seq, last_seq;
+};
+
+static void note_change(struct changes *changes, uint64_t seq) {
+    if (changes->first_seq == 0 || seq < changes->first_seq)
+        changes->first_seq = seq;
+    if (seq > changes->last_seq)
+        changes->last_seq = seq;
+}
+
+static int fail_missing(const struct moult_errand *errand, const char *id,
+                        struct moult_error *error) {
+    return moult_fail(error, MOULT_ERROR_MISSING, "There is no document \"%.200s\" in %s.", id,
+                      errand->collection);
+}
+
+/* ------------------------------------------------------------- POST /documents */
+
+struct upsert {
+    struct moult_errand errand;
+    char *model;                        /* As the request names it; NULL: it does not. */
+    char slot[MOULT_MODEL_NAME_BYTES_MAX + 1];
+    struct moult_puts puts;
+    struct moult_collection collection;
+    struct changes changes;
+};
+
+static int upsert_read(struct moult_errand *errand, const json_t *body) {
+    struct upsert *upsert = (struct upsert *)errand;
+    if (moult_puts_read(&upsert->puts, body, &errand->refusal) != 0)
+        return -1;
+    errand->task.bytes = upsert->puts.bytes;
+    return 0;
+}
+
+/* A document is the slot's, whatever model of it serves: "name@fp8" means the slot here. */
+static int upsert_check(struct moult_errand *errand) {
+    struct upsert *upsert = (struct upsert *)errand;
+    struct moult_target target;
+    struct moult_error error;
+    if (moult_slots_resolve(errand->server->slots, upsert->model, &target, &error) != 0)
+        return moult_refuse(&errand->refusal, MOULT_HTTP_NO_MODEL, "model", "%s", error.message);
+    if (target.pinned != NULL)
+        moult_generation_drop(target.pinned);
+    memcpy(upsert->slot, moult_slot_name(target.slot), strlen(moult_slot_name(target.slot)) + 1);
+    return 0;
+}
+
+static void write_upserted(struct upsert *upsert) {
+    struct moult_buffer *answer = &upsert->errand.answer;
+    moult_buffer_format(answer, "{\"upserted\":%" PRIu32 ",\"ids\":[", upsert->puts.count);
+    for (uint32_t i = 0; i < upsert->puts.count; i++) {
+        const char *id = upsert->puts.items[i].id;
+        moult_buffer_text(answer, i > 0 ? "," : "");
+        moult_buffer_json_string(answer, id, strlen(id));
+    }
+    moult_buffer_text(answer, "]}");
+}
+
+/* The collection belongs to the slot of its first document. Who names no model means that one. */
+static int upsert_run(struct moult_errand *errand, struct moult_store *store,
+                      struct moult_error *error) {
+    struct upsert *upsert = (struct upsert *)errand;
+    struct moult_puts *puts = &upsert->puts;
+    upsert->changes = (struct changes){0};
+    if (moult_store_collection_make(store, errand->collection, upsert->slot, &upsert->collection,
+                                    error) != 0)
+        return -1;
+    if (upsert->model != NULL && strcmp(upsert->collection.slot, upsert->slot) != 0) {
+        moult_refuse(&errand->refusal, MOULT_HTTP_CONFLICT, "model",
+                     "The documents of %s belong to the model %s, not to %s: name that model, or "
+                     "another collection.", errand->collection, upsert->collection.slot,
+                     upsert->slot);
+        return moult_fail(error, MOULT_ERROR_INVALID, "%s", errand->refusal.message);
+    }
+    if (moult_store_put(store, upsert->collection.number, puts->items, puts->count, error) != 0)
+        return -1;
+    for (uint32_t i = 0; i < puts->count; i++)
+        note_change(&upsert->changes, puts->items[i].seq);
+    write_upserted(upsert);
+    return 0;
+}
+
+static void upsert_then(struct moult_errand *errand) {
+    struct upsert *upsert = (struct upsert *)errand;
+    moult_errand_await(errand, upsert->collection.slot, upsert->changes.first_seq,
+                       upsert->changes.last_seq);
+}
+
+static void upsert_release(struct moult_errand *errand) {
+    struct upsert *upsert = (struct upsert *)errand;
+    moult_puts_release(&upsert->puts);
+    free(upsert->model);
+}
+
+static const struct moult_errand_kind upsert_kind = {
+    .size = sizeof(struct upsert),
+    .queue = MOULT_DESK_WRITE,
+    .takes_lists = true,
+    .read = upsert_read,
+    .check = upsert_check,
+    .run = upsert_run,
+    .then = upsert_then,
+    .release = upsert_release,
+};
+
+void moult_documents_put(struct moult_http_request *request) {
+    struct upsert *upsert = moult_errand_open(request, &upsert_kind);
+    if (upsert == NULL)
+        return;
+    const char *model = moult_http_header(request, "x-moult-model");
+    if (model != NULL)
+        upsert->model = moult_copy_string(model);
+    moult_errand_begin(&upsert->errand);
+}
+
+/* ------------------------------------- DELETE /documents/{id}, POST /documents/delete */
+
+struct deletion {
+    struct moult_errand errand;
+    char **ids;                         /* [count], owned. NULL: those that match the filter. */
+    uint32_t count;
+    bool one;                           /* Of the path: 404 where it is not there. */
+    struct moult_filter *filter;
+    struct moult_collection collection;
+    int64_t deleted_now;
+    uint64_t deleted, seq;
+    struct changes changes;
+};
+
+static int read_ids(struct deletion *deletion, const json_t *ids) {
+    struct moult_refusal *refusal = &deletion->errand.refusal;
+    if (!json_is_array(ids))
+        return moult_refuse(refusal, MOULT_HTTP_INVALID, "ids",
+                            "\"ids\" must be a list of strings, not %s.",
+                            moult_json_type_name(ids));
+    if (json_array_size(ids) > MOULT_DOCUMENTS_PER_REQUEST_MAX)
+        return moult_refuse(refusal, MOULT_HTTP_INVALID, "ids",
+                            "\"ids\" has %zu ids; a request takes %d at most.",
+                            json_array_size(ids), MOULT_DOCUMENTS_PER_REQUEST_MAX);
+    deletion->ids = moult_allocate(json_array_size(ids) + 1, sizeof *deletion->ids);
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        const json_t *id = json_array_get(ids, i);
+        if (!json_is_string(id) || strlen(json_string_value(id)) != json_string_length(id))
+            return moult_refuse(refusal, MOULT_HTTP_INVALID, "ids",
+                                "ids[%zu] must be a string without NUL, not %s.", i,
+                                moult_json_type_name(id));
+        deletion->ids[deletion->count++] = moult_copy_string(json_string_value(id));
+    }
+    return 0;
+}
+
+static int deletion_read(struct moult_errand *errand, const json_t *body) {
+    struct deletion *deletion = (struct deletion *)errand;
+    const json_t *ids = json_object_get(body, "ids"), *filter = json_object_get(body, "filter");
+    struct moult_error error;
+    if ((ids != NULL) == (filter != NULL))
+        return moult_refuse(&errand->refusal, MOULT_HTTP_INVALID, NULL,
+                            "The body must have either \"ids\" or a \"filter\".");
+    if (ids != NULL)
+        return read_ids(deletion, ids);
+    deletion->filter = moult_filter_parse(filter, &error);
+    if (deletion->filter == NULL)
+        return moult_refuse(&errand->refusal, MOULT_HTTP_INVALID, "filter", "%s", error.message);
+    return 0;
+}
+
+static int deletion_run(struct moult_errand *errand, struct moult_store *store,
+                        struct moult_error *error) {
+    struct deletion *deletion = (struct deletion *)errand;
+    deletion->deleted_now = 0;
+    if (moult_errand_collection(errand, store, &deletion->collection, error) != 0)
+        return -1;
+    uint32_t number = deletion->collection.number;
+    if (number != 0)
+        deletion->deleted_now =
+            deletion->ids != NULL
+                ? moult_store_delete(store, number, (const char *const *)deletion->ids,
+                                     deletion->count, NULL, &deletion->seq, error)
+                : moult_store_delete_matching(store, number, deletion->filter, DELETED_AT_ONCE,
+                                              &deletion->seq, error);
+    if (deletion->deleted_now < 0)
+        return -1;
+    return deletion->one && deletion->deleted_now == 0
+               ? fail_missing(errand, deletion->ids[0], error)
+               : 0;
+}
+
+static void deletion_then(struct moult_errand *errand) {
+    struct deletion *deletion = (struct deletion *)errand;
+    struct changes *changes = &deletion->changes;
+    if (deletion->deleted_now > 0)
+        note_change(changes, deletion->seq - (uint64_t)deletion->deleted_now + 1);
+    if (deletion->deleted_now > 0)
+        note_change(changes, deletion->seq);
+    deletion->deleted += (uint64_t)deletion->deleted_now;
+    if (deletion->filter != NULL && deletion->deleted_now == DELETED_AT_ONCE) {
+        moult_errand_hand_in(errand);
+        return;
+    }
+    moult_buffer_format(&errand->answer, "{\"deleted\":%" PRIu64 "}", deletion->deleted);
+    moult_errand_await(errand, deletion->collection.slot, changes->first_seq, changes->last_seq);
+}
+
+static void deletion_release(struct moult_errand *errand) {
+    struct deletion *deletion = (struct deletion *)errand;
+    for (uint32_t i = 0; i < deletion->count; i++)
+        free(deletion->ids[i]);
+    free(deletion->ids);
+    moult_filter_free(deletion->filter);
+}
+
+static const struct moult_errand_kind deletion_kind = {
+    .size = sizeof(struct deletion),
+    .queue = MOULT_DESK_WRITE,
+    .read = deletion_read,
+    .run = deletion_run,
+    .then = deletion_then,
+    .release = deletion_release,
+};
+
+static const struct moult_errand_kind deletion_of_one_kind = {
+    .size = sizeof(struct deletion),
+    .queue = MOULT_DESK_WRITE,
+    .run = deletion_run,
+    .then = deletion_then,
+    .release = deletion_release,
+};
+
+void moult_documents_delete(struct moult_http_request *request) {
+    struct deletion *deletion = moult_errand_open(request, &deletion_kind);
+    if (deletion != NULL)
+        moult_errand_begin(&deletion->errand);
+}
+
+void moult_documents_delete_one(struct moult_http_request *request) {
+    struct deletion *deletion = moult_errand_open(request, &deletion_of_one_kind);
+    if (deletion == NULL)
+        return;
+    deletion->one = true;
+    deletion->count = 1;
+    deletion->ids = moult_allocate(1, sizeof *deletion->ids);
+    deletion->ids[0] = moult_copy_string(moult_http_rest(request));
+    moult_errand_begin(&deletion->errand);
+}
+
+/* ------------------------------------------------- GET /documents/{id}, GET /documents */
+
+struct reading {
+    struct moult_errand errand;
+    char *id;                           /* NULL: a list. */
+    char *cursor;
+    struct moult_filter *filter;
+    uint32_t limit;
+    unsigned parts;
+};
+
+static int read_one(struct reading *reading, struct moult_store *store, uint32_t collection,
+                    struct moult_error *error) {
+    struct moult_buffer *answer = &reading->errand.answer;
+    struct moult_documents documents;
+    const char *id = reading->id;
+    if (collection == 0)
+        return fail_missing(&reading->errand, id, error);
+    if (moult_store_get(store, collection, &id, 1, reading->parts, &documents, error) != 0)
+        return -1;
+    bool found = documents.items[0].seq != 0;
+    moult_buffer_text(answer, "{");
+    if (found)
+        moult_document_write(answer, &documents.items[0]);
+    moult_buffer_text(answer, "}");
+    moult_documents_release(&documents);
+    return found ? 0 : fail_missing(&reading->errand, id, error);
+}
+
+static int read_page(struct reading *reading, struct moult_store *store, uint32_t collection,
+                     struct moult_error *error) {
+    struct moult_buffer *answer = &reading->errand.answer;
+    struct moult_documents documents = {0};
+    if (collection != 0 &&
+        moult_store_list(store, collection, reading->cursor, reading->limit, LIST_BYTES_MAX,
+                         reading->filter, reading->parts, &documents, error) != 0)
+        return -1;
+    moult_buffer_text(answer, "{\"documents\":[");
+    for (uint32_t i = 0; i < documents.count; i++) {
+        moult_buffer_text(answer, i > 0 ? ",{" : "{");
+        moult_document_write(answer, &documents.items[i]);
+        moult_buffer_text(answer, "}");
+    }
+    moult_buffer_text(answer, "],\"cursor\":");
+    if (documents.cursor != NULL)
+        moult_buffer_json_string(answer, documents.cursor, strlen(documents.cursor));
+    else
+        moult_buffer_text(answer, "null");
+    moult_buffer_text(answer, "}");
+    moult_documents_release(&documents);
+    return 0;
+}
+
+static int reading_run(struct moult_errand *errand, struct moult_store *store,
+                       struct moult_error *error) {
+    struct reading *reading = (struct reading *)errand;
+    struct moult_collection collection;
+    if (moult_errand_collection(errand, store, &collection, error) != 0)
+        return -1;
+    return reading->id != NULL ? read_one(reading, store, collection.number, error)
+                               : read_page(reading, store, collection.number, error);
+}
+
+static void reading_release(struct moult_errand *errand) {
+    struct reading *reading = (struct reading *)errand;
+    free(reading->id);
+    free(reading->cursor);
+    moult_filter_free(reading->filter);
+}
+
+static int reading_check(struct moult_errand *errand) {
+    struct reading *reading = (struct reading *)errand;
+    bool with_text = true, with_metadata = true;
+    if (moult_parameter_number(errand, "limit", 1, LIST_COUNT_MAX, &reading->limit) != 0 ||
+        moult_parameter_flag(errand, "with_text", &with_text) != 0 ||
+        moult_parameter_flag(errand, "with_metadata", &with_metadata) != 0 ||
+        moult_parameter_filter(errand, "filter", &reading->filter) != 0)
+        return -1;
+    reading->parts = (with_text ? MOULT_DOCUMENT_TEXT : 0u) |
+                     (with_metadata ? MOULT_DOCUMENT_METADATA : 0u);
+    return 0;
+}
+
+static const struct moult_errand_kind reading_kind = {
+    .size = sizeof(struct reading),
+    .queue = MOULT_DESK_READ,
+    .check = reading_check,
+    .run = reading_run,
+    .release = reading_release,
+};
+
+void moult_documents_show(struct moult_http_request *request) {
+    struct reading *reading = moult_errand_open(request, &reading_kind);
+    if (reading == NULL)
+        return;
+    reading->id = moult_copy_string(moult_http_rest(request));
+    moult_errand_begin(&reading->errand);
+}
+
+void moult_documents_list(struct moult_http_request *request) {
+    struct reading *reading = moult_errand_open(request, &reading_kind);
+    size_t size;
+    if (reading == NULL)
+        return;
+    const char *cursor = moult_http_parameter(request, "cursor", &size);
+    reading->limit = LIST_COUNT;
+    if (cursor != NULL)
+        reading->cursor = moult_copy_string(cursor);
+    moult_errand_begin(&reading->errand);
+}
