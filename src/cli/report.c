@@ -32,6 +32,23 @@ static void print_row(const char *label, const json_t *values, const unsigned *p
     putchar('\n');
 }
 
+static void print_gate(const json_t *gate) {
+    const json_t *ndcg = json_object_get(gate, "ndcg");
+    printf("  gate: nDCG@10 %.4f before, %.4f now", number_in(ndcg, "old"),
+           number_in(ndcg, "new"));
+    if (json_object_get(gate, "least") != NULL)
+        printf(", at least %.4f wanted", number_in(gate, "least"));
+    printf("; %.0f queries%s, %.0f better, %.0f worse\n", number_in(gate, "queries"),
+           json_is_true(json_object_get(gate, "cut_short")) ? " (not all)" : "",
+           number_in(gate, "better"), number_in(gate, "worse"));
+}
+
+static void print_unmatched(const json_t *unmatched) {
+    printf("  searches with a min_score that find nothing: %.0f before, %.0f now, of %.0f\n",
+           number_in(unmatched, "old"), number_in(unmatched, "new"),
+           number_in(unmatched, "searches"));
+}
+
 void moult_report_print(const json_t *report) {
     const json_t *overlap = json_object_get(report, "overlap");
     const json_t *scores = json_object_get(report, "scores");
@@ -41,6 +58,10 @@ void moult_report_print(const json_t *report) {
            number_in(report, "texts"), number_in(report, "seconds"),
            json_is_true(json_object_get(report, "cut_short")) ? ", when time ran out" : "",
            number_in(report, "queries"), number_in(report, "documents"));
+    if (json_object_get(report, "gate") != NULL)
+        print_gate(json_object_get(report, "gate"));
+    if (json_object_get(report, "unmatched") != NULL)
+        print_unmatched(json_object_get(report, "unmatched"));
     if (overlap == NULL)
         return;
     print_percents("lowest …", moult_report_score_percents, MOULT_REPORT_SCORES);

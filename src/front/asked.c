@@ -8,6 +8,8 @@
 
 #define TEXTS_PER_JOB 8u
 #define NONE UINT32_MAX
+/* ipc/message.h: a search that wants whatever there is. */
+#define ANY_SCORE (-2.0f)
 
 /* Entries are linked from the one that was asked last to the one that was asked first. */
 struct entry {
@@ -108,26 +110,43 @@ static uint32_t find(const struct moult_asked *asked, uint64_t hash, enum moult_
     return NONE;
 }
 
-void moult_asked_note(struct moult_asked *asked, enum moult_prompt prompt, const char *bytes,
-                      size_t size) {
+/* Its entry, the newest from now on, or NULL. */
+static struct moult_asked_text *note(struct moult_asked *asked, enum moult_prompt prompt,
+                                     const char *bytes, size_t size) {
     if (asked->texts_max == 0 || size > MOULT_ASKED_TEXT_BYTES_MAX)
-        return;
+        return NULL;
     uint64_t hash = hash_of(prompt, bytes, size);
     uint32_t at = find(asked, hash, prompt, bytes, size);
     if (at != NONE) {
         unlink_entry(asked, at);
         link_newest(asked, at);
-        return;
+        return &asked->entries[at].text;
     }
     while (asked->count == asked->texts_max ||
            (asked->count > 0 && asked->bytes + size > MOULT_ASKED_BYTES_MAX))
         forget(asked, asked->oldest);
     at = asked->count++;
     asked->hashes[at] = hash;
-    asked->entries[at].text =
-        (struct moult_asked_text){prompt, moult_copy_bytes(bytes, size), size};
+    asked->entries[at].text = (struct moult_asked_text){
+        .prompt = prompt, .bytes = moult_copy_bytes(bytes, size), .size = size};
     asked->bytes += size;
     link_newest(asked, at);
+    return &asked->entries[at].text;
+}
+
+void moult_asked_note(struct moult_asked *asked, enum moult_prompt prompt, const char *bytes,
+                      size_t size) {
+    note(asked, prompt, bytes, size);
+}
+
+static void note_of_job(struct moult_asked *asked, const struct moult_request_view *view,
+                        const char *bytes, size_t size) {
+    struct moult_asked_text *text = note(asked, view->options.prompt, bytes, size);
+    if (text == NULL || view->kind != MOULT_REQUEST_SEARCH)
+        return;
+    text->searched = view->search.score_min > ANY_SCORE;
+    text->score_min = view->search.score_min;
+    text->collection = view->search.collection;
 }
 
 void moult_asked_note_job(struct moult_asked *asked, const struct moult_job *job) {
@@ -140,7 +159,7 @@ void moult_asked_note_job(struct moult_asked *asked, const struct moult_job *job
     uint32_t stride = (view.count + TEXTS_PER_JOB - 1) / TEXTS_PER_JOB;
     for (uint32_t i = 0; i < view.count; i++) {
         if (i % stride == 0)
-            moult_asked_note(asked, view.options.prompt, view.texts + offset, view.text_sizes[i]);
+            note_of_job(asked, &view, view.texts + offset, view.text_sizes[i]);
         offset += view.text_sizes[i];
     }
 }
@@ -149,13 +168,20 @@ uint32_t moult_asked_count(const struct moult_asked *asked) {
     return asked->count;
 }
 
+uint32_t moult_asked_searches(const struct moult_asked *asked) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < asked->count; i++)
+        count += asked->entries[i].text.searched;
+    return count;
+}
+
 struct moult_asked_text *moult_asked_copy(const struct moult_asked *asked, uint32_t *count) {
     struct moult_asked_text *texts = moult_allocate(asked->count + 1u, sizeof *texts);
     *count = 0;
     for (uint32_t at = asked->newest; at != NONE; at = asked->entries[at].older) {
         const struct moult_asked_text *text = &asked->entries[at].text;
-        texts[(*count)++] = (struct moult_asked_text){
-            text->prompt, moult_copy_bytes(text->bytes, text->size), text->size};
+        texts[*count] = *text;
+        texts[(*count)++].bytes = moult_copy_bytes(text->bytes, text->size);
     }
     return texts;
 }

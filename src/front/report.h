@@ -20,6 +20,22 @@ extern const unsigned moult_report_overlap_percents[MOULT_REPORT_OVERLAPS];   /*
 extern const unsigned moult_report_score_percents[MOULT_REPORT_SCORES]; /* 1 5 25 50 75 95 99 */
 extern const unsigned moult_report_cosine_percents[MOULT_REPORT_COSINES];     /* 5 50 95 */
 
+/* What a person's own queries and judgements say (judgements.h). */
+struct moult_gate_figures {
+    uint32_t queries;                         /* Of the slot's collections; 0: none was asked. */
+    uint32_t documents, missing;              /* That these want, and of them, not stored. */
+    double old_ndcg, new_ndcg;                /* Means, at 10. */
+    uint32_t better, worse;                   /* Queries. */
+    double least;                             /* What --gate-min comes to; 0: anything goes. */
+    bool cut_short;                           /* A person did not wait for the last query. */
+};
+
+/* Of the searches that were asked with a min_score, those that would find nothing. */
+struct moult_unmatched {
+    uint32_t searches;                        /* 0: there was none. */
+    uint32_t old_none, new_none;
+};
+
 struct moult_report {
     uint32_t texts, queries, documents;       /* Compared; of them, with either prompt. */
     uint32_t old_dimensions, new_dimensions;
@@ -32,6 +48,8 @@ struct moult_report {
     double old_scores[MOULT_REPORT_SCORES], new_scores[MOULT_REPORT_SCORES];
     /* Of each text's old vector with its new one, where the dimensions agree. */
     double cosine_mean, cosine[MOULT_REPORT_COSINES];
+    struct moult_gate_figures gate;
+    struct moult_unmatched unmatched;
 };
 
 /* Fills the figures from unit vectors, [texts][old_dimensions] and [texts][new_dimensions]; what is

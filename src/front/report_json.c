@@ -42,29 +42,57 @@ static bool scores_move(const struct moult_report *report) {
     return false;
 }
 
-char *moult_report_sentence(const struct moult_report *report) {
-    struct moult_buffer out;
-    moult_buffer_init(&out, SENTENCE_BYTES_MAX);
+static void describe_texts(struct moult_buffer *out, const struct moult_report *report) {
     if (report->texts < MOULT_REPORT_TEXTS_MIN) {
-        moult_buffer_format(&out,
+        moult_buffer_format(out,
                             "What changes cannot be said: of texts that were asked, %u could be "
                             "compared, and it takes %u.",
                             report->texts, MOULT_REPORT_TEXTS_MIN);
-        return moult_buffer_take(&out, NULL);
+        return;
     }
-    moult_buffer_format(&out,
+    moult_buffer_format(out,
                         "Of %u texts that were asked, each one's nearest ten are the same to "
                         "%.0f %%: %s. ",
                         report->texts, 100 * rounded(report->overlap_mean),
                         describe_overlap(rounded(report->overlap_mean)));
     const double *before = report->old_scores, *after = report->new_scores;
-    moult_buffer_format(&out,
+    moult_buffer_format(out,
                         "Two of them score %.2f (median) and %.2f (highest twentieth), before "
                         "%.2f and %.2f: ",
                         rounded(after[SCORE_MEDIAN]), rounded(after[SCORE_HIGH]),
                         rounded(before[SCORE_MEDIAN]), rounded(before[SCORE_HIGH]));
-    moult_buffer_text(&out, scores_move(report) ? "thresholds have to move."
-                                                : "thresholds can stay.");
+    moult_buffer_text(out, scores_move(report) ? "thresholds have to move."
+                                               : "thresholds can stay.");
+}
+
+static void describe_gate(struct moult_buffer *out, const struct moult_gate_figures *gate) {
+    moult_buffer_format(out,
+                        "%sOf %u queries of the gate nDCG@10 is %.4f, before %.4f: better at %u, "
+                        "worse at %u.",
+                        out->size > 0 ? " " : "", gate->queries, rounded(gate->new_ndcg),
+                        rounded(gate->old_ndcg), gate->better, gate->worse);
+    if (gate->missing > 0)
+        moult_buffer_format(out, " Of %u documents that they want, %u are not stored.",
+                            gate->documents, gate->missing);
+}
+
+static void describe_unmatched(struct moult_buffer *out, const struct moult_unmatched *unmatched) {
+    moult_buffer_format(out,
+                        "%sOf %u searches that were asked with a min_score, %u find nothing, "
+                        "before %u.",
+                        out->size > 0 ? " " : "", unmatched->searches, unmatched->new_none,
+                        unmatched->old_none);
+}
+
+char *moult_report_sentence(const struct moult_report *report) {
+    struct moult_buffer out;
+    moult_buffer_init(&out, SENTENCE_BYTES_MAX);
+    if (report->texts > 0 || report->gate.queries == 0)
+        describe_texts(&out, report);
+    if (report->gate.queries > 0)
+        describe_gate(&out, &report->gate);
+    if (report->unmatched.searches > 0)
+        describe_unmatched(&out, &report->unmatched);
     return moult_buffer_take(&out, NULL);
 }
 
@@ -97,6 +125,22 @@ static json_t *figures_json(double mean, const unsigned *percents, const double 
     return object;
 }
 
+static json_t *gate_json(const struct moult_gate_figures *gate) {
+    json_t *json =
+        json_pack("{s:i, s:i, s:i, s:{s:o, s:o}, s:i, s:i, s:b}", "queries", (int)gate->queries,
+                  "documents", (int)gate->documents, "missing", (int)gate->missing, "ndcg", "old",
+                  number(gate->old_ndcg), "new", number(gate->new_ndcg), "better",
+                  (int)gate->better, "worse", (int)gate->worse, "cut_short", gate->cut_short);
+    if (gate->least > 0)
+        json_object_set_new(json, "least", number(gate->least));
+    return json;
+}
+
+static json_t *unmatched_json(const struct moult_unmatched *unmatched) {
+    return json_pack("{s:i, s:i, s:i}", "searches", (int)unmatched->searches, "old",
+                     (int)unmatched->old_none, "new", (int)unmatched->new_none);
+}
+
 json_t *moult_report_json(const struct moult_report *report) {
     json_t *object = json_pack("{s:i, s:i, s:i, s:{s:i, s:i}, s:o, s:b}", "texts",
                                (int)report->texts, "queries", (int)report->queries, "documents",
@@ -116,6 +160,10 @@ json_t *moult_report_json(const struct moult_report *report) {
                                 figures_json(report->cosine_mean, moult_report_cosine_percents,
                                              report->cosine, MOULT_REPORT_COSINES));
     }
+    if (report->gate.queries > 0)
+        json_object_set_new(object, "gate", gate_json(&report->gate));
+    if (report->unmatched.searches > 0)
+        json_object_set_new(object, "unmatched", unmatched_json(&report->unmatched));
     char *sentence = moult_report_sentence(report);
     json_object_set_new(object, "summary", json_string(sentence));
     free(sentence);
@@ -174,6 +222,35 @@ static int read_figures(const json_t *object, struct moult_report *report,
                                 MOULT_REPORT_COSINES, error);
 }
 
+static int read_gate(const json_t *object, struct moult_gate_figures *gate,
+                     struct moult_error *error) {
+    const json_t *ndcg = json_object_get(object, "ndcg");
+    if (object == NULL)
+        return 0;
+    gate->cut_short = json_is_true(json_object_get(object, "cut_short"));
+    if (json_object_get(object, "least") != NULL &&
+        read_number(object, "least", 0, 2, &gate->least, error) != 0)
+        return -1;
+    if (read_count(object, "queries", MOULT_GATE_QUERIES_MAX, &gate->queries, error) != 0 ||
+        read_count(object, "documents", INT32_MAX, &gate->documents, error) != 0 ||
+        read_count(object, "missing", gate->documents, &gate->missing, error) != 0 ||
+        read_count(object, "better", gate->queries, &gate->better, error) != 0 ||
+        read_count(object, "worse", gate->queries, &gate->worse, error) != 0 ||
+        read_number(ndcg, "old", 0, 1, &gate->old_ndcg, error) != 0)
+        return -1;
+    return read_number(ndcg, "new", 0, 1, &gate->new_ndcg, error);
+}
+
+static int read_unmatched(const json_t *object, struct moult_unmatched *unmatched,
+                          struct moult_error *error) {
+    if (object == NULL)
+        return 0;
+    if (read_count(object, "searches", MOULT_ASKED_TEXTS_MAX, &unmatched->searches, error) != 0 ||
+        read_count(object, "old", unmatched->searches, &unmatched->old_none, error) != 0)
+        return -1;
+    return read_count(object, "new", unmatched->searches, &unmatched->new_none, error);
+}
+
 int moult_report_read(const json_t *object, struct moult_report *report,
                       struct moult_error *error) {
     const json_t *dimensions = json_object_get(object, "dimensions");
@@ -184,7 +261,9 @@ int moult_report_read(const json_t *object, struct moult_report *report,
         read_count(object, "documents", report->texts, &report->documents, error) != 0 ||
         read_count(dimensions, "old", MOULT_DIMENSIONS_MAX, &report->old_dimensions, error) != 0 ||
         read_count(dimensions, "new", MOULT_DIMENSIONS_MAX, &report->new_dimensions, error) != 0 ||
-        read_number(object, "seconds", 0, 1e6, &report->seconds, error) != 0)
+        read_number(object, "seconds", 0, 1e6, &report->seconds, error) != 0 ||
+        read_gate(json_object_get(object, "gate"), &report->gate, error) != 0 ||
+        read_unmatched(json_object_get(object, "unmatched"), &report->unmatched, error) != 0)
         return -1;
     return report->texts < MOULT_REPORT_TEXTS_MIN ? 0 : read_figures(object, report, error);
 }

@@ -158,6 +158,15 @@ static void is_read_as_it_was_written(struct moult_report report) {
     json_decref(json_again);
 }
 
+static struct moult_report tried_report(void) {
+    struct moult_report report = close_report();
+    report.gate = (struct moult_gate_figures){.queries = 76, .documents = 3114, .missing = 2,
+                                              .old_ndcg = 0.4237, .new_ndcg = 0.3933,
+                                              .better = 20, .worse = 31, .least = 0.4152};
+    report.unmatched = (struct moult_unmatched){.searches = 40, .old_none = 3, .new_none = 12};
+    return report;
+}
+
 static void json_comes_back(void **state) {
     (void)state;
     struct moult_report few = {.texts = 3, .queries = 1, .documents = 2, .old_dimensions = 8,
@@ -165,6 +174,49 @@ static void json_comes_back(void **state) {
     is_read_as_it_was_written(close_report());
     is_read_as_it_was_written(other_report());
     is_read_as_it_was_written(few);
+    is_read_as_it_was_written(tried_report());
+}
+
+static void the_gate_is_in_the_sentence(void **state) {
+    (void)state;
+    struct moult_report report = tried_report();
+    char *sentence = moult_report_sentence(&report);
+    assert_non_null(strstr(sentence, "nearest ten"));
+    assert_non_null(strstr(sentence,
+                           " Of 76 queries of the gate nDCG@10 is 0.3933, before 0.4237: better "
+                           "at 20, worse at 31. Of 3114 documents that they want, 2 are not "
+                           "stored. Of 40 searches that were asked with a min_score, 12 find "
+                           "nothing, before 3."));
+    free(sentence);
+    report.texts = 0;
+    report.gate.missing = 0;
+    report.unmatched.searches = 0;
+    sentence = moult_report_sentence(&report);
+    assert_string_equal(sentence, "Of 76 queries of the gate nDCG@10 is 0.3933, before 0.4237: "
+                                  "better at 20, worse at 31.");
+    free(sentence);
+}
+
+/* Of the trial: each in turn is missing, or more than it can be. */
+static void bad_trials_are_refused(void **state) {
+    (void)state;
+    struct moult_report report = tried_report();
+    static const char *const keys[][2] = {
+        {"gate", "queries"}, {"gate", "documents"}, {"gate", "missing"}, {"gate", "ndcg"},
+        {"gate", "better"},  {"gate", "worse"},     {"unmatched", "searches"},
+        {"unmatched", "old"}, {"unmatched", "new"}};
+    for (size_t i = 0; i < 2 * sizeof keys / sizeof keys[0]; i++) {
+        json_t *json = moult_report_json(&report);
+        json_t *object = json_object_get(json, keys[i / 2][0]);
+        if (i % 2 == 0)
+            json_object_del(object, keys[i / 2][1]);
+        else
+            json_object_set_new(object, keys[i / 2][1], json_integer(1000000000000));
+        struct moult_report again;
+        struct moult_error error;
+        assert_int_equal(moult_report_read(json, &again, &error), -1);
+        json_decref(json);
+    }
 }
 
 /* Every field in turn is taken away, or is what it cannot be. */
@@ -273,6 +325,38 @@ static void a_large_job_leaves_room_for_others(void **state) {
     moult_asked_close(asked);
 }
 
+static void note_search(struct moult_asked *asked, const char *text, float score_min) {
+    const struct moult_text texts[] = {{text, strlen(text)}};
+    struct moult_search_options options = {.collection = 7, .hits_max = 3, .score_min = score_min};
+    struct moult_job job = {0};
+    job.message = moult_search_request_write(texts, 1, &options, &job.message_size);
+    moult_asked_note_job(asked, &job);
+    free(job.message);
+}
+
+/* What was asked last counts, and a text is one text whether it was searched or embedded. */
+static void thresholds_are_remembered(void **state) {
+    (void)state;
+    struct moult_asked *asked = moult_asked_open(10);
+    note_search(asked, "any", -2);
+    note_search(asked, "high", 0.7f);
+    note_search(asked, "other", 0.1f);
+    note_search(asked, "other", -2);
+    note_search(asked, "low", -1);
+    moult_asked_note(asked, MOULT_PROMPT_QUERY, "high", 4);
+    assert_int_equal(moult_asked_count(asked), 4);
+    assert_int_equal(moult_asked_searches(asked), 2);
+    uint32_t count;
+    struct moult_asked_text *texts = moult_asked_copy(asked, &count);
+    assert_int_equal(count, 4);
+    assert_true(texts[0].searched && texts[0].collection == 7);
+    assert_memory_equal(texts[0].bytes, "high", 4);
+    assert_float_equal(texts[0].score_min, 0.7f, 0);
+    assert_false(texts[2].searched);
+    moult_asked_texts_free(texts, count);
+    moult_asked_close(asked);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_figures_are_numpys),
@@ -282,9 +366,12 @@ int main(void) {
         cmocka_unit_test(quantiles_have_ends),
         cmocka_unit_test(json_comes_back),
         cmocka_unit_test(bad_json_is_refused),
+        cmocka_unit_test(the_gate_is_in_the_sentence),
+        cmocka_unit_test(bad_trials_are_refused),
         cmocka_unit_test(the_last_distinct_texts_are_remembered),
         cmocka_unit_test(their_bytes_have_a_bound),
         cmocka_unit_test(a_large_job_leaves_room_for_others),
+        cmocka_unit_test(thresholds_are_remembered),
     };
     return cmocka_run_group_tests_name("report", tests, make_vectors, NULL);
 }
