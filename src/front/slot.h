@@ -150,6 +150,7 @@ struct moult_slots {
     uv_loop_t *loop;
     const struct moult_serve_options *options;
     struct moult_followers *followers;   /* NULL: there are no documents. */
+    struct moult_given *given;        /* Vectors that came with them (given.h); NULL: none. */
     char *models_folder;              /* DATA/models */
     uint32_t threads;
     struct moult_slot *slots;         /* [count] */
