@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "front/judgements.h"
 #include "front/signature.h"
 
 /* Served where nobody names a model and the data folder has none; from the hub. */
@@ -48,6 +49,8 @@ struct moult_serve_options {
     unsigned hook_count;
     bool no_store;                   /* --store none */
     uint32_t report_texts;           /* 0: no report of what an update changes. */
+    const struct moult_judgements *judgements;   /* --gate; NULL: none. */
+    struct moult_gate_limit gate_limit;          /* --gate-min */
     struct moult_signing_keys hook_keys;   /* None: not signed. */
 };
 

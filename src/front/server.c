@@ -153,6 +153,7 @@ static int open_front(struct moult_front *front, struct moult_error *error) {
     server->shelf = moult_shelf_open(server->loop, server->slots, front->keeper);
     server->updates = moult_updates_open(server->loop, server->slots, front->keeper, server->shelf,
                                          on_serving, on_first_update, front);
+    moult_updates_use_desk(server->updates, server->desk);
     if (open_news(front, error) != 0)
         return -1;
     if (front->takeover != NULL)

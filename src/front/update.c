@@ -15,6 +15,8 @@
  *   check    the worker checks itself, which warms  a warm generation has it
  *   compare  texts that were asked, under both      a rollback, --report 0, nothing serves yet,
  *                                                   stored vectors stay good
+ *   trial    searches, asked of both: a gate's, and  a rollback, --swap wait, nothing serves yet,
+ *            clients' with a min_score             there are neither, or no documents
  *   ready    a person has to say when               --cutover auto, a rollback, nothing serves yet
  *   persist  the new state goes to the disk
  *
@@ -108,6 +110,7 @@ static const struct step {
     [MOULT_PHASE_LOAD] = {"loading", has_no_generation, load},
     [MOULT_PHASE_CHECK] = {"checking", has_a_new_generation, check},
     [MOULT_PHASE_COMPARE] = {"comparing", moult_update_wants_comparison, moult_update_compare},
+    [MOULT_PHASE_TRIAL] = {"on trial", moult_update_wants_trial, moult_update_begin_trial},
     [MOULT_PHASE_READY] = {"ready", needs_a_person, wait_for_a_person},
     [MOULT_PHASE_PERSIST] = {"persisting", NULL, persist},
 };
@@ -313,6 +316,7 @@ void moult_update_candidate_reports(struct moult_update *update) {
 }
 
 static void drop_candidate(struct moult_update *update) {
+    moult_update_stop_trial(update);
     moult_update_stop_comparing(update);
     struct moult_generation *candidate = update->candidate;
     update->candidate = NULL;
@@ -322,7 +326,7 @@ static void drop_candidate(struct moult_update *update) {
 
 /* Its generation could serve. */
 static bool is_waiting(const struct moult_update *update) {
-    return update->phase == MOULT_PHASE_COMPARE || update->phase == MOULT_PHASE_READY;
+    return update->phase >= MOULT_PHASE_COMPARE && update->phase <= MOULT_PHASE_READY;
 }
 
 void moult_update_candidate_failed(struct moult_update *update, const char *reason) {
