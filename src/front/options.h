@@ -8,6 +8,7 @@
 
 #include "front/judgements.h"
 #include "front/signature.h"
+#include "moult.h"
 
 /* Served where nobody names a model and the data folder has none; from the hub. */
 #define MOULT_DEFAULT_MODEL "sentence-transformers/multi-qa-MiniLM-L6-cos-v1"
@@ -26,6 +27,7 @@ struct moult_serve_options {
     bool take_over;                  /* From the moult that serves from it, if one does. */
     char **command;                  /* How this process was started: a name, arguments, NULL. */
     uint32_t threads;                /* 0: what the machine gives. */
+    enum moult_precision precision;
     uint32_t keep_warm_s;
     uint32_t update_every_s;         /* 0: nothing is taken by itself. */
     uint32_t keep_models;            /* Older models of a slot that stay installed. */

@@ -257,8 +257,10 @@ static void print_slot(struct moult_slot *slot) {
     printf("moult %s serves %s: generation %llu of %s\n", MOULT_VERSION,
            moult_generation_label(current),
            (unsigned long long)moult_generation_number(current), moult_slot_source(slot));
-    printf("  %u dimensions, up to %u tokens, kernels %s %s, %u threads\n", report->dimensions,
-           report->tokens_max, report->kernels, report->precision, report->threads);
+    printf("  %u dimensions, up to %u tokens, kernels %s, %s (cosine to f32 at least %.6f), "
+           "%u threads\n",
+           report->dimensions, report->tokens_max, report->kernels, report->precision,
+           report->fidelity, report->threads);
 }
 
 static void print_invitation(const struct moult_server *server) {

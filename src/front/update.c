@@ -289,6 +289,9 @@ static void reserve(struct moult_update *update) {
 static void load(struct moult_update *update) {
     struct moult_error error;
     struct moult_state_model model = {.generation = update->number, .bytes = update->bytes};
+    const struct moult_state_model *before = moult_state_model_of(update->record, update->revision);
+    if (before != NULL)
+        model.rung = before->rung;
     memcpy(model.revision, update->revision, sizeof model.revision);
     update->candidate =
         moult_generation_open(update->slot, &model, MOULT_GENERATION_CANDIDATE, &error);
@@ -417,7 +420,8 @@ static void persist(struct moult_update *update) {
                                       .since = (uint64_t)time(NULL),
                                       .bytes = update->candidate->file_bytes,
                                       .memory_bytes = update->candidate->report.memory_peak_bytes,
-                                      .dimensions = update->candidate->report.dimensions};
+                                      .dimensions = update->candidate->report.dimensions,
+                                      .rung = update->candidate->rung};
     memcpy(model.revision, update->revision, sizeof model.revision);
     memcpy(model.fingerprint, update->candidate->fingerprint, sizeof model.fingerprint);
     moult_state_succeed(moult_keeper_state(update->updates->keeper), record, &model,
