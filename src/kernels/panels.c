@@ -128,13 +128,18 @@ static float size_up(const float *w, uint32_t K, float *sum) {
     return largest;
 }
 
-/* integers [K] = w / scale, rounded; returns their sum without signs. */
-static uint64_t round_output(int16_t *integers, const float *w, uint32_t K, float scale) {
-    uint64_t sum = 0;
+/* integers [K] = w / scale, rounded; returns their sum without signs, which has room for
+ * MOULT_DIMENSIONS_MAX of them. Adding 1.5·2^23 rounds to a whole number, as lrintf() would, and
+ * lets compilers take several at once. */
+static uint32_t round_output(int16_t *integers, const float *w, uint32_t K, float scale) {
+    const float shift = 12582912.0f;
+    uint32_t sum = 0;
 
     for (uint32_t k = 0; k < K; k++) {
-        integers[k] = (int16_t)lrintf(w[k] / scale);
-        sum += (uint64_t)abs(integers[k]);
+        int32_t integer = (int32_t)((w[k] / scale + shift) - shift);
+
+        integers[k] = (int16_t)integer;
+        sum += (uint32_t)(integer < 0 ? -integer : integer);
     }
     return sum;
 }
@@ -142,7 +147,7 @@ static uint64_t round_output(int16_t *integers, const float *w, uint32_t K, floa
 /* The integers of one output, as many bits as its sums have room for; returns their scale. */
 static float round_words(int16_t *integers, const float *w, uint32_t K) {
     float all, scale = size_up(w, K, &all) / MOULT_INT16_WEIGHT_MOST;
-    uint64_t sum;
+    uint32_t sum;
 
     if (scale < all / MOULT_INT16_WEIGHTS_MOST)
         scale = all / MOULT_INT16_WEIGHTS_MOST;
@@ -178,11 +183,16 @@ static size_t place_of(const struct moult_panels *panels, size_t n, size_t k) {
 
 /* The integers [K] of output n to their places. */
 static void place(struct moult_panels *panels, uint32_t n, const int16_t *integers) {
-    for (size_t k = 0; k < panels->inputs; k++) {
-        if (panels->layout.weight_bytes == 1)
-            panels->bytes[place_of(panels, n, k)] = (int8_t)integers[k];
-        else
-            panels->words[place_of(panels, n, k)] = integers[k];
+    uint32_t K = panels->inputs, group = panels->layout.group;
+    size_t at = place_of(panels, n, 0), step = (size_t)panels->panel * group;
+
+    for (uint32_t k = 0; k < K; k += group, at += step) {
+        for (uint32_t i = 0; i < group && k + i < K; i++) {
+            if (panels->layout.weight_bytes == 1)
+                panels->bytes[at + i] = (int8_t)integers[k + i];
+            else
+                panels->words[at + i] = integers[k + i];
+        }
     }
 }
 
@@ -225,21 +235,35 @@ int moult_panels_pack_integers(struct moult_panels *panels, const struct moult_k
 
 /* From panels to panels. */
 
-static void copy_weight(struct moult_panels *to, const struct moult_panels *from, size_t n,
-                        size_t k) {
-    size_t at = place_of(to, n, k), from_at = place_of(from, n, k);
+/* The reverse of place(). */
+static void take(const struct moult_panels *panels, uint32_t n, int16_t *integers) {
+    uint32_t K = panels->inputs, group = panels->layout.group;
+    size_t at = place_of(panels, n, 0), step = (size_t)panels->panel * group;
 
-    if (to->precision == MOULT_PRECISION_F32)
-        to->values[at] = from->values[from_at];
-    else if (to->layout.weight_bytes == 1)
-        to->bytes[at] = from->bytes[from_at];
-    else
-        to->words[at] = from->words[from_at];
+    for (uint32_t k = 0; k < K; k += group, at += step) {
+        for (uint32_t i = 0; i < group && k + i < K; i++)
+            integers[k + i] =
+                panels->layout.weight_bytes == 1 ? panels->bytes[at + i] : panels->words[at + i];
+    }
+}
+
+static void copy_output(struct moult_panels *to, const struct moult_panels *from, uint32_t n,
+                        int16_t *integers) {
+    size_t K = from->inputs, at = place_of(to, n, 0), from_at = place_of(from, n, 0);
+
+    if (from->precision != MOULT_PRECISION_F32) {
+        take(from, n, integers);
+        place(to, n, integers);
+        return;
+    }
+    for (size_t k = 0; k < K; k++)
+        to->values[at + k * to->panel] = from->values[from_at + k * from->panel];
 }
 
 int moult_panels_repack(struct moult_panels *panels, const struct moult_kernels *kernels,
                         const struct moult_panels *from) {
-    size_t N = from->outputs, K = from->inputs;
+    uint32_t N = from->outputs, K = from->inputs;
+    int16_t *integers;
 
     if (open_panels(panels, kernels, from->precision, from->bias, from->outputs,
                     from->inputs) != 0)
@@ -250,10 +274,10 @@ int moult_panels_repack(struct moult_panels *panels, const struct moult_kernels 
         memcpy(panels->sums, from->sums, N * sizeof(*panels->sums));
     if (panels->factors != NULL)
         memcpy(panels->factors, from->factors, K * sizeof(*panels->factors));
-    for (size_t n = 0; n < N; n++) {
-        for (size_t k = 0; k < K; k++)
-            copy_weight(panels, from, n, k);
-    }
+    integers = moult_allocate(K, sizeof(*integers));
+    for (uint32_t n = 0; n < N; n++)
+        copy_output(panels, from, n, integers);
+    free(integers);
     return 0;
 }
 

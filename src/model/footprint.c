@@ -77,9 +77,12 @@ static void compute(struct moult_footprint *footprint, const struct moult_config
     uint64_t checking = greatest(pass, layer(config, moult_kernels_find("c"), precision));
     uint64_t parsing = json_bytes * PARSING_BYTES_PER_JSON_BYTE;
 
+    /* The last layer exists twice: less and less in f32, more and more in integers. */
     if (precision != MOULT_PRECISION_F32)
-        reading += layer(config, kernels, MOULT_PRECISION_F32) + floats(widest) +
-                   moult_ladder_bytes(config, precision);
+        reading += layer(config, kernels, MOULT_PRECISION_F32) -
+                   layer(config, kernels, precision) +
+                   moult_panels_bytes(kernels, precision, config->width * 3, config->width) +
+                   floats(widest) + moult_ladder_bytes(config, precision);
     footprint->weights = floats(config->vocabulary_size * C) + floats(config->positions * C) +
                          floats(config->types * C) + 2 * floats(C) +
                          config->layers * layer(config, kernels, precision);

@@ -84,14 +84,28 @@ void moult_ladder_close(struct moult_ladder *ladder) {
     free(ladder);
 }
 
+/* How many tokens some texts come to: about one in three bytes. */
+static uint32_t guess_tokens(const char *const *all, uint32_t count, uint32_t tokens_max) {
+    size_t tokens = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        size_t here = strlen(all[i]) / 3 + 2;
+
+        tokens += here < tokens_max ? here : tokens_max;
+    }
+    return (uint32_t)tokens;
+}
+
 size_t moult_ladder_bytes(const struct moult_config *config, enum moult_precision rung) {
-    uint32_t tokens = TEXTS * TOKENS_MAX;
+    uint32_t tokens = guess_tokens(texts, TEXTS, TOKENS_MAX);
     size_t bytes = moult_activations_bytes(config, MOULT_PRECISION_F32, tokens) +
                    moult_activations_bytes(config, rung, tokens);
 
     if (rung == MOULT_PRECISION_INT8)
         bytes += moult_activations_bytes(config, MOULT_PRECISION_F32,
-                                         moult_calibration_count * CALIBRATION_TOKENS_MAX);
+                                         guess_tokens(moult_calibration_texts,
+                                                      moult_calibration_count,
+                                                      CALIBRATION_TOKENS_MAX));
     return bytes;
 }
 

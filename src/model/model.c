@@ -15,6 +15,7 @@
 #include "model/parts.h"
 
 static int load(struct moult_model *model, const struct moult_model_files *files,
+                const struct moult_model_options *options,
                 const struct moult_load_progress *progress, struct moult_error *error);
 
 struct moult_model *moult_model_open(const char *folder, uint32_t threads,
@@ -52,7 +53,7 @@ struct moult_model *moult_model_load(struct moult_model_files *files,
     if (model->threads > MOULT_THREADS_MAX)
         model->threads = MOULT_THREADS_MAX;
     model->crew = moult_crew_open();
-    if (load(model, files, progress, error) == 0)
+    if (load(model, files, options, progress, error) == 0)
         return model;
     moult_model_close(model);
     return NULL;
@@ -207,6 +208,7 @@ static int load_rung(struct moult_model *model, const struct moult_model_files *
 /* The weights of "auto" are those of int16 already where that is the answer, as it nearly always
  * is; else they are read once more. int8 is never the answer: decision 0016 has the figures. */
 static int load_weights(struct moult_model *model, const struct moult_model_files *files,
+                        const struct moult_model_options *options,
                         const struct moult_load_progress *progress, struct moult_error *error) {
     bool automatic = model->precision == MOULT_PRECISION_AUTO;
 
@@ -218,14 +220,18 @@ static int load_weights(struct moult_model *model, const struct moult_model_file
         return 0;
     moult_weights_release(&model->weights);
     model->precision = MOULT_PRECISION_F32;
+    if (options->reconsider != NULL &&
+        options->reconsider(options->context, model->precision, error) != 0)
+        return -1;
     return load_rung(model, files, progress, error);
 }
 
 static int load(struct moult_model *model, const struct moult_model_files *files,
+                const struct moult_model_options *options,
                 const struct moult_load_progress *progress, struct moult_error *error) {
     if (moult_config_read(&model->config, files, error) != 0 ||
         load_tokenizer(model, files, error) != 0 || check_tokenizer(model, error) != 0 ||
-        load_weights(model, files, progress, error) != 0)
+        load_weights(model, files, options, progress, error) != 0)
         return -1;
     moult_fingerprint_compute(&model->config, model->tokenizer, &model->weights,
                               model->fingerprint);

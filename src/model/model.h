@@ -24,6 +24,10 @@ struct moult_model_options {
     enum moult_precision precision;
     double fidelity;                    /* Of that precision, as measured by an earlier load of
                                            the same model on such a CPU; 0: measure it. */
+    /* Asked before AUTO, which has tried another rung, goes back to one that takes more memory;
+     * -1 ends the load. May be NULL. */
+    int (*reconsider)(void *context, enum moult_precision precision, struct moult_error *error);
+    void *context;
 };
 
 /* Parses, verifies and packs; `files` stays the caller's. Tensors must have the

@@ -153,16 +153,11 @@ static void report_progress(void *context, double done) {
 #define PROGRAM_BYTES (12 * MOULT_MIB)
 #define STACK_BYTES (128 * MOULT_KIB)
 
-static struct moult_model_options model_options(const struct worker *worker) {
-    return (struct moult_model_options){
-        .threads = worker->threads, .precision = worker->precision, .fidelity = worker->fidelity};
-}
-
 /* Files that do not say what they will take are refused by what loads them. */
-static int check_memory(struct worker *worker) {
+static int check_memory(struct worker *worker, enum moult_precision precision) {
     struct moult_footprint footprint;
     struct moult_worker_report *report = &worker->report;
-    struct moult_model_options options = model_options(worker);
+    struct moult_model_options options = {.precision = precision};
     uint64_t own_bytes = PROGRAM_BYTES + worker->threads * STACK_BYTES;
     if (moult_footprint_compute(&footprint, worker->files, moult_kernels_best(), &options) != 0)
         return 0;
@@ -181,6 +176,14 @@ static int check_memory(struct worker *worker) {
                       worker->haste == MOULT_HASTE_FULL
                           ? ""
                           : " --swap wait unloads the old model first, and lets requests wait.");
+}
+
+static int reconsider(void *context, enum moult_precision precision, struct moult_error *error) {
+    struct worker *worker = context;
+    if (check_memory(worker, precision) == 0)
+        return 0;
+    *error = worker->error;
+    return -1;
 }
 
 static void describe_model(struct worker *worker) {
@@ -219,10 +222,14 @@ static int open_seats(struct worker *worker) {
 
 static int load_and_check(struct worker *worker) {
     struct moult_load_progress progress = {.advance = report_progress, .context = worker};
-    struct moult_model_options options = model_options(worker);
+    struct moult_model_options options = {.threads = worker->threads,
+                                          .precision = worker->precision,
+                                          .fidelity = worker->fidelity,
+                                          .reconsider = reconsider,
+                                          .context = worker};
     report_state(worker, MOULT_WORKER_LOADING);
     moult_fault_point("loading");
-    if (check_memory(worker) != 0)
+    if (check_memory(worker, worker->precision) != 0)
         return -1;
     worker->model = moult_model_load(worker->files, moult_kernels_best(), &options, &progress,
                                      &worker->error);
