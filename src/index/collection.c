@@ -16,14 +16,19 @@ enum {
 
 #define SEGMENT_BYTES (32 * MOULT_MIB)
 #define POSITIONS_MAX (UINT32_MAX - MOULT_SCAN_ROWS)
-#define ROW_DETAILS (sizeof(struct moult_index_row) + 2 * sizeof(float) + 2 * sizeof(uint32_t))
+#define ROW_DETAILS (sizeof(struct moult_index_row) + 3 * sizeof(float) + 2 * sizeof(uint32_t))
 #define BLOCK_DETAILS (sizeof(uint16_t) + MOULT_SCAN_ROWS * ROW_DETAILS)
 
+static size_t fine_bytes(uint32_t C) {
+    return (size_t)moult_row_bytes(C) * MOULT_SCAN_ROWS;
+}
+
 /* The largest power of two that fills a segment; one for the widest vectors. */
-static uint32_t full_segment_blocks(uint32_t quads) {
+static uint32_t full_segment_blocks(uint32_t C) {
+    size_t bytes = moult_block_bytes(moult_octs(C)) + fine_bytes(C);
     uint32_t blocks = 1;
 
-    while (blocks < SEGMENT_BLOCKS_MAX && 2 * blocks * moult_block_bytes(quads) <= SEGMENT_BYTES)
+    while (blocks < SEGMENT_BLOCKS_MAX && 2 * blocks * bytes <= SEGMENT_BYTES)
         blocks *= 2;
     return blocks;
 }
@@ -34,8 +39,9 @@ struct moult_collection *moult_collection_open(uint32_t number, uint32_t C,
 
     collection->number = number;
     collection->C = C;
-    collection->quads = moult_quads(C);
-    collection->segment_blocks = full_segment_blocks(collection->quads);
+    collection->octs = moult_octs(C);
+    collection->row_bytes = moult_row_bytes(C);
+    collection->segment_blocks = full_segment_blocks(C);
     collection->structure = structure;
     MOULT_REQUIRE(pthread_mutex_init(&collection->tail, NULL) == 0);
     return collection;
@@ -43,45 +49,48 @@ struct moult_collection *moult_collection_open(uint32_t number, uint32_t C,
 
 /* Segments. */
 
-static void segment_free(struct moult_segment *segment, uint32_t quads) {
-    moult_free_large(segment->bytes, segment->blocks * moult_block_bytes(quads));
+static void segment_free(struct moult_segment *segment, uint32_t C) {
+    moult_free_large(segment->coarse, segment->blocks * moult_block_bytes(moult_octs(C)));
+    moult_free_large(segment->fine, segment->blocks * fine_bytes(C));
     moult_free_large(segment->details, segment->blocks * BLOCK_DETAILS);
 }
 
 /* Details one array behind the other, those with the largest elements first. */
-static int segment_init(struct moult_segment *segment, uint32_t blocks, uint32_t quads,
+static int segment_init(struct moult_segment *segment, uint32_t blocks, uint32_t C,
                         struct moult_error *error) {
     size_t rows = (size_t)blocks * MOULT_SCAN_ROWS;
 
     memset(segment, 0, sizeof *segment);
     segment->blocks = blocks;
-    segment->bytes = moult_allocate_large(blocks * moult_block_bytes(quads));
+    segment->coarse = moult_allocate_large(blocks * moult_block_bytes(moult_octs(C)));
+    segment->fine = moult_allocate_large(blocks * fine_bytes(C));
     segment->details = moult_allocate_large(blocks * BLOCK_DETAILS);
-    if (segment->bytes == NULL || segment->details == NULL) {
-        segment_free(segment, quads);
+    if (segment->coarse == NULL || segment->fine == NULL || segment->details == NULL) {
+        segment_free(segment, C);
         return moult_fail(error, MOULT_ERROR_SYSTEM,
-                          "The machine has no memory for more vectors: %zu MiB were refused.",
-                          blocks * (moult_block_bytes(quads) + BLOCK_DETAILS) / MOULT_MIB);
+                          "The machine has no memory for %zu more vectors.", rows);
     }
     segment->rows = (struct moult_index_row *)segment->details;
     segment->scales = (float *)(segment->rows + rows);
-    segment->residuals = segment->scales + rows;
-    segment->next = (uint32_t *)(segment->residuals + rows);
+    segment->coarse_residuals = segment->scales + rows;
+    segment->fine_residuals = segment->coarse_residuals + rows;
+    segment->next = (uint32_t *)(segment->fine_residuals + rows);
     segment->before = segment->next + rows;
     segment->live = (_Atomic uint16_t *)(segment->before + rows);
     return 0;
 }
 
-static void segment_copy(struct moult_segment *to, const struct moult_segment *from,
-                         uint32_t quads) {
+static void segment_copy(struct moult_segment *to, const struct moult_segment *from, uint32_t C) {
     size_t rows = (size_t)from->blocks * MOULT_SCAN_ROWS;
 
-    memcpy(to->bytes, from->bytes, from->blocks * moult_block_bytes(quads));
+    memcpy(to->coarse, from->coarse, from->blocks * moult_block_bytes(moult_octs(C)));
+    memcpy(to->fine, from->fine, from->blocks * fine_bytes(C));
     for (uint32_t i = 0; i < from->blocks; i++)
         atomic_init(&to->live[i], atomic_load_explicit(&from->live[i], memory_order_relaxed));
     memcpy(to->rows, from->rows, rows * sizeof *to->rows);
     memcpy(to->scales, from->scales, rows * sizeof *to->scales);
-    memcpy(to->residuals, from->residuals, rows * sizeof *to->residuals);
+    memcpy(to->coarse_residuals, from->coarse_residuals, rows * sizeof *to->coarse_residuals);
+    memcpy(to->fine_residuals, from->fine_residuals, rows * sizeof *to->fine_residuals);
     memcpy(to->next, from->next, rows * sizeof *to->next);
     memcpy(to->before, from->before, rows * sizeof *to->before);
 }
@@ -102,13 +111,13 @@ static int grow_first(struct moult_collection *collection, uint64_t rows,
 
     while (blocks < collection->segment_blocks && (uint64_t)blocks * MOULT_SCAN_ROWS < rows)
         blocks *= 2;
-    if (segment_init(&grown, blocks, collection->quads, error) != 0)
+    if (segment_init(&grown, blocks, collection->C, error) != 0)
         return -1;
-    segment_copy(&grown, &old, collection->quads);
+    segment_copy(&grown, &old, collection->C);
     pthread_rwlock_wrlock(collection->structure);
     collection->segments[0] = grown;
     pthread_rwlock_unlock(collection->structure);
-    segment_free(&old, collection->quads);
+    segment_free(&old, collection->C);
     return 0;
 }
 
@@ -128,8 +137,7 @@ static int add_segment(struct moult_collection *collection, struct moult_error *
 
     if (collection->segment_count == collection->segment_capacity)
         grow_list(collection);
-    if (segment_init(&collection->segments[collection->segment_count], blocks, collection->quads,
-                     error) != 0)
+    if (segment_init(&collection->segments[collection->segment_count], blocks, collection->C, error) != 0)
         return -1;
     collection->segment_count++;
     return 0;
@@ -155,12 +163,12 @@ int moult_collection_reserve(struct moult_collection *collection, uint32_t count
 
 /* Rows. */
 
-/* Where a row's first four bytes lie; its next four are a whole step farther. */
-static uint8_t *bytes_at(const struct moult_collection *collection, uint32_t position) {
+/* Where a row's first four high nibbles lie; its next eight are a whole step farther. */
+static uint8_t *coarse_at(const struct moult_collection *collection, uint32_t position) {
     uint32_t slot = moult_collection_slot(collection, position);
 
-    return moult_collection_segment(collection, position)->bytes +
-           slot / MOULT_SCAN_ROWS * moult_block_bytes(collection->quads) +
+    return moult_collection_segment(collection, position)->coarse +
+           slot / MOULT_SCAN_ROWS * moult_block_bytes(collection->octs) +
            (size_t)slot % MOULT_SCAN_ROWS * 4;
 }
 
@@ -188,31 +196,45 @@ static void set_hole(const struct moult_collection *collection, uint32_t positio
                               memory_order_relaxed);
 }
 
+static void place_levels(const struct moult_collection *collection, uint32_t position,
+                         const uint8_t *levels) {
+    uint8_t *coarse = coarse_at(collection, position);
+    uint8_t *fine = moult_collection_fine(collection, position);
+
+    for (uint32_t oct = 0; oct < collection->octs; oct++, coarse += MOULT_SCAN_ROWS * 4) {
+        const uint8_t *first = levels + (size_t)oct * 8, *other = first + 4;
+
+        for (unsigned c = 0; c < 4; c++)
+            coarse[c] = (uint8_t)(first[c] >> 4 | (other[c] & 0xf0));
+    }
+    for (uint32_t c = 0; c < collection->row_bytes; c++)
+        fine[c] = (uint8_t)((levels[c] & 15) | levels[collection->row_bytes + c] << 4);
+}
+
 static void place(const struct moult_collection *collection, uint32_t position,
                   const struct moult_index_row *row, const struct moult_quantized_row *quantized,
-                  const uint8_t *bytes) {
+                  const uint8_t *levels) {
     struct moult_segment *segment = moult_collection_segment(collection, position);
     uint32_t slot = moult_collection_slot(collection, position);
-    uint8_t *to = bytes_at(collection, position);
 
-    for (size_t quad = 0; quad < collection->quads; quad++)
-        memcpy(to + quad * MOULT_SCAN_ROWS * 4, bytes + quad * 4, 4);
+    place_levels(collection, position, levels);
     segment->rows[slot] = *row;
     segment->scales[slot] = quantized->scale;
-    segment->residuals[slot] = quantized->residual;
+    segment->coarse_residuals[slot] = quantized->coarse;
+    segment->fine_residuals[slot] = quantized->fine;
     set_live(collection, position);
 }
 
 void moult_collection_append(struct moult_collection *collection,
                              const struct moult_index_row *rows,
-                             const struct moult_quantized_row *quantized, const uint8_t *bytes,
+                             const struct moult_quantized_row *quantized, const uint8_t *levels,
                              uint32_t count) {
     uint32_t first = collection->rows, taken = collection->heads_taken;
 
     pthread_mutex_lock(&collection->tail);
     for (uint32_t i = 0; i < count; i++) {
         place(collection, first + i, &rows[i], &quantized[i],
-              bytes + (size_t)i * 4 * collection->quads);
+              levels + (size_t)i * moult_row_levels(collection->C));
         moult_heads_link(collection, first + i);
         if (quantized[i].reach > collection->reach)
             collection->reach = quantized[i].reach;
@@ -259,15 +281,18 @@ static void move(struct moult_collection *collection, uint32_t from, uint32_t to
     struct moult_segment *new = moult_collection_segment(collection, to);
     uint32_t old_slot = moult_collection_slot(collection, from);
     uint32_t new_slot = moult_collection_slot(collection, to);
-    const uint8_t *bytes = bytes_at(collection, from);
-    uint8_t *to_bytes = bytes_at(collection, to);
+    const uint8_t *coarse = coarse_at(collection, from);
+    uint8_t *coarse_to = coarse_at(collection, to);
 
-    for (size_t quad = 0; quad < collection->quads; quad++)
-        memcpy(to_bytes + quad * MOULT_SCAN_ROWS * 4, bytes + quad * MOULT_SCAN_ROWS * 4, 4);
+    for (size_t oct = 0; oct < collection->octs; oct++)
+        memcpy(coarse_to + oct * MOULT_SCAN_ROWS * 4, coarse + oct * MOULT_SCAN_ROWS * 4, 4);
+    memcpy(moult_collection_fine(collection, to), moult_collection_fine(collection, from),
+           collection->row_bytes);
     moult_heads_move(collection, from, to);
     new->rows[new_slot] = old->rows[old_slot];
     new->scales[new_slot] = old->scales[old_slot];
-    new->residuals[new_slot] = old->residuals[old_slot];
+    new->coarse_residuals[new_slot] = old->coarse_residuals[old_slot];
+    new->fine_residuals[new_slot] = old->fine_residuals[old_slot];
     set_live(collection, to);
     set_hole(collection, from);
 }
@@ -309,7 +334,7 @@ void moult_collection_tidy(struct moult_collection *collection) {
     for (unsigned i = 0; i < MOVES_MAX && collection->holes > 0; i++)
         shorten(collection);
     while (collection->segment_count > segments_wanted(collection))
-        segment_free(&collection->segments[--collection->segment_count], collection->quads);
+        segment_free(&collection->segments[--collection->segment_count], collection->C);
     pthread_rwlock_unlock(collection->structure);
 }
 
@@ -317,16 +342,16 @@ void moult_collection_tidy(struct moult_collection *collection) {
 
 void moult_collection_close(struct moult_collection *collection) {
     for (uint32_t i = 0; i < collection->segment_count; i++)
-        segment_free(&collection->segments[i], collection->quads);
+        segment_free(&collection->segments[i], collection->C);
     free(collection->segments);
     free(collection->heads);
     pthread_mutex_destroy(&collection->tail);
     free(collection);
 }
 
-static uint64_t segment_bytes(uint32_t blocks, uint32_t quads) {
-    return moult_large_bytes(blocks * moult_block_bytes(quads)) +
-           moult_large_bytes(blocks * BLOCK_DETAILS);
+static uint64_t segment_bytes(uint32_t blocks, uint32_t C) {
+    return moult_large_bytes(blocks * moult_block_bytes(moult_octs(C))) +
+           moult_large_bytes(blocks * fine_bytes(C)) + moult_large_bytes(blocks * BLOCK_DETAILS);
 }
 
 uint64_t moult_collection_bytes(const struct moult_collection *collection) {
@@ -334,15 +359,15 @@ uint64_t moult_collection_bytes(const struct moult_collection *collection) {
                      collection->segment_capacity * sizeof *collection->segments;
 
     for (uint32_t i = 0; i < collection->segment_count; i++)
-        bytes += segment_bytes(collection->segments[i].blocks, collection->quads);
+        bytes += segment_bytes(collection->segments[i].blocks, collection->C);
     return bytes;
 }
 
 /* With the table of heads while it doubles, and one first segment while it does. */
 uint64_t moult_collection_bytes_for(uint32_t C, uint64_t rows) {
-    uint32_t quads = moult_quads(C), blocks = full_segment_blocks(quads);
+    uint32_t blocks = full_segment_blocks(C);
     uint64_t segments = rows / ((uint64_t)blocks * MOULT_SCAN_ROWS) + 1;
 
-    return segments * (segment_bytes(blocks, quads) + sizeof(struct moult_segment) * 2) +
+    return segments * (segment_bytes(blocks, C) + sizeof(struct moult_segment) * 2) +
            moult_heads_size_for(rows) * sizeof(uint32_t) * 3 / 2 + sizeof(struct moult_collection);
 }

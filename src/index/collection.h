@@ -1,8 +1,9 @@
 /* The rows of one collection in memory.
  *
- * Rows have positions, dense from 0. Blocks of MOULT_SCAN_ROWS positions hold their bytes as the
- * scan kernel wants them, so that a scan is one walk through memory; segments are runs of blocks
- * that are allocated at once, so that a collection grows without being copied.
+ * Rows have positions, dense from 0. Blocks of MOULT_SCAN_ROWS positions hold their high nibbles as
+ * the scan kernel wants them, so that a scan is one walk through memory; the low ones lie elsewhere,
+ * row by row. Segments are runs of blocks that are allocated at once, so that a collection grows
+ * without being copied.
  *
  * One thread at a time writes; any number read beside it. Who reads holds the lock `structure`
  * for reading, from the snapshot to the last look at a row. Then:
@@ -25,17 +26,17 @@
 
 struct moult_segment {
     uint32_t blocks;                /* Room for so many. */
-    uint8_t *bytes;                 /* [blocks][quads][MOULT_SCAN_ROWS][4]. Owned. */
+    uint8_t *coarse;                /* High nibbles: [blocks][octs][MOULT_SCAN_ROWS][4]. Owned. */
+    uint8_t *fine;                  /* Low ones: [blocks · MOULT_SCAN_ROWS][row_bytes]. Owned. */
     char *details;                  /* What follows, of all blocks. Owned. */
     _Atomic uint16_t *live;         /* [blocks]: a bit for each row that can be found. */
     struct moult_index_row *rows;   /* [blocks · MOULT_SCAN_ROWS], as all that follow. */
-    float *scales;
-    float *residuals;
+    float *scales, *coarse_residuals, *fine_residuals;
     uint32_t *next, *before;        /* Position + 1 of another row with the same seq; 0: none. */
 };
 
 struct moult_collection {
-    uint32_t number, C, quads;
+    uint32_t number, C, octs, row_bytes;
     uint32_t segment_blocks;        /* Of all segments, but for a first one that still grows. */
     struct moult_segment *segments;
     uint32_t segment_count, segment_capacity;
@@ -60,10 +61,10 @@ void moult_collection_close(struct moult_collection *collection);
 /* Makes room for so many more rows. Returns 0, or -1 with the error. */
 int moult_collection_reserve(struct moult_collection *collection, uint32_t count,
                              struct moult_error *error);
-/* Appends rows for which there is room: bytes [count][4·quads]. */
+/* Appends rows for which there is room: levels [count][moult_row_levels(C)]. */
 void moult_collection_append(struct moult_collection *collection,
                              const struct moult_index_row *rows,
-                             const struct moult_quantized_row *quantized, const uint8_t *bytes,
+                             const struct moult_quantized_row *quantized, const uint8_t *levels,
                              uint32_t count);
 /* Returns how many rows are gone. */
 uint32_t moult_collection_remove(struct moult_collection *collection, uint64_t seq);
@@ -73,8 +74,8 @@ void moult_collection_tidy(struct moult_collection *collection);
 uint64_t moult_collection_bytes(const struct moult_collection *collection);
 uint64_t moult_collection_bytes_for(uint32_t C, uint64_t rows);
 
-static inline size_t moult_block_bytes(uint32_t quads) {
-    return (size_t)quads * MOULT_SCAN_ROWS * 4;
+static inline size_t moult_block_bytes(uint32_t octs) {
+    return (size_t)octs * MOULT_SCAN_ROWS * 4;
 }
 
 static inline struct moult_segment *
@@ -92,6 +93,12 @@ static inline struct moult_index_row *
 moult_collection_row(const struct moult_collection *collection, uint32_t position) {
     return &moult_collection_segment(collection, position)
                 ->rows[moult_collection_slot(collection, position)];
+}
+
+static inline uint8_t *moult_collection_fine(const struct moult_collection *collection,
+                                             uint32_t position) {
+    return moult_collection_segment(collection, position)->fine +
+           (size_t)moult_collection_slot(collection, position) * collection->row_bytes;
 }
 
 #endif

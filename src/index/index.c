@@ -14,10 +14,9 @@ struct moult_index *moult_index_open(uint32_t C, const struct moult_kernels *ker
 
     MOULT_REQUIRE(C >= 1 && C <= MOULT_DIMENSIONS_MAX);
     index->C = C;
-    index->quads = moult_quads(C);
     index->kernels = kernels;
     index->source = *source;
-    index->row_bytes = moult_allocate(MOULT_INDEX_PORTION, (size_t)index->quads * 4);
+    index->levels = moult_allocate(MOULT_INDEX_PORTION, moult_row_levels(C));
     pthread_rwlockattr_init(&attributes);
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     MOULT_REQUIRE(pthread_rwlock_init(&index->structure, &attributes) == 0);
@@ -34,7 +33,7 @@ void moult_index_close(struct moult_index *index) {
     pthread_rwlock_destroy(&index->structure);
     pthread_mutex_destroy(&index->writing);
     free(index->collections);
-    free(index->row_bytes);
+    free(index->levels);
     free(index);
 }
 
@@ -92,9 +91,10 @@ static int check_vectors(const struct moult_index *index, const struct moult_ind
 static void append(struct moult_index *index, struct moult_collection *collection,
                    const struct moult_index_row *rows, uint32_t count, const float *vectors) {
     for (uint32_t i = 0; i < count; i++)
-        index->quantized[i] = moult_quantize_row(vectors + (size_t)i * index->C, index->C,
-                                                 index->row_bytes + (size_t)i * 4 * index->quads);
-    moult_collection_append(collection, rows, index->quantized, index->row_bytes, count);
+        index->quantized[i] =
+            moult_quantize_row(vectors + (size_t)i * index->C, index->C,
+                               index->levels + (size_t)i * moult_row_levels(index->C));
+    moult_collection_append(collection, rows, index->quantized, index->levels, count);
 }
 
 /* Adds and removes change what all collections take by the difference of one. */

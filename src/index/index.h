@@ -86,8 +86,9 @@ void moult_index_scratch_close(struct moult_index_scratch *scratch);
 
 /* What the last search of a scratch did. */
 struct moult_index_effort {
-    uint64_t rows_scanned;
-    uint64_t rows_read;     /* In f32. */
+    uint64_t rows_scanned;  /* With the upper half of their bits, */
+    uint64_t rows_refined;  /* with all of them, */
+    uint64_t rows_read;     /* in f32. */
 };
 struct moult_index_effort moult_index_effort(const struct moult_index_scratch *scratch);
 

@@ -13,7 +13,7 @@
 
 /* Locks are taken in this order: `writing`, `structure`, the tail of a collection. */
 struct moult_index {
-    uint32_t C, quads;
+    uint32_t C;
     const struct moult_kernels *kernels;
     struct moult_index_source source;
     pthread_mutex_t writing;        /* Who adds and removes. */
@@ -24,7 +24,7 @@ struct moult_index {
     _Atomic uint64_t rows, bytes;
     /* Under `writing`: rows on their way in. */
     struct moult_quantized_row quantized[MOULT_INDEX_PORTION];
-    uint8_t *row_bytes;                     /* [MOULT_INDEX_PORTION][4·quads] */
+    uint8_t *levels;                        /* [MOULT_INDEX_PORTION][moult_row_levels(C)] */
 };
 
 /* NULL where there is none. Under `structure` or `writing`. */

@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 
@@ -10,7 +11,8 @@
 #define NORM_MAX 1e15           /* Products of two stay far from what f32 holds. */
 #define SCALE_MIN 1e-30f        /* Below, nothing is kept of a row but its residual. */
 
-enum { LEVELS = 127, ZERO = 128, QUERY_LEVELS = 8191 };
+/* COARSE_MOST: of 32·h - 241, without its sign. */
+enum { LEVELS = 127, ZERO = 128, QUERY_LEVELS = 8191, COARSE_MOST = 241 };
 
 static double norm_of(const float *v, uint32_t C) {
     double sum = 0;
@@ -36,55 +38,64 @@ static int nearest(double x) {
     return (int)(x < 0 ? x - 0.5 : x + 0.5);
 }
 
-struct moult_quantized_row moult_quantize_row(const float *v, uint32_t C, uint8_t *bytes) {
+struct moult_quantized_row moult_quantize_row(const float *v, uint32_t C, uint8_t *levels) {
     float scale = largest_of(v, C) / LEVELS;
-    double inverse = scale < SCALE_MIN ? 0 : 1 / (double)scale, rest = 0, residual;
+    double inverse = scale < SCALE_MIN ? 0 : 1 / (double)scale, fine = 0, coarse = 0;
 
     if (scale < SCALE_MIN)
         scale = 0;
+    memset(levels, ZERO, moult_row_levels(C));
     for (uint32_t c = 0; c < C; c++) {
-        int w = nearest((double)v[c] * inverse);
+        int w = nearest((double)v[c] * inverse), high;
         double left;
 
         w = w > LEVELS ? LEVELS : w < -LEVELS ? -LEVELS : w;
+        high = (w + ZERO) / 16;
         left = (double)v[c] - w * (double)scale;
-        rest += left * left;
-        bytes[c] = (uint8_t)(w + ZERO);
+        fine += left * left;
+        left = (double)v[c] - (16 * high - 120.5) * (double)scale;
+        coarse += left * left;
+        levels[c] = (uint8_t)(w + ZERO);
     }
-    for (uint32_t c = C; c < 4 * moult_quads(C); c++)
-        bytes[c] = ZERO;
-    residual = sqrt(rest) * UP + (double)SCALE_MIN;
-    return (struct moult_quantized_row){.scale = scale,
-                                        .residual = (float)(residual * UP),
-                                        .reach = (norm_of(v, C) + residual * UP) * UP};
+    fine = sqrt(fine) * UP + (double)SCALE_MIN;
+    coarse = sqrt(coarse) * UP + (double)SCALE_MIN;
+    return (struct moult_quantized_row){
+        .scale = scale,
+        .fine = (float)(fine * UP),
+        .coarse = (float)(coarse * UP),
+        .reach = (norm_of(v, C) + (fine > coarse ? fine : coarse) * UP * UP) * UP};
 }
 
 /* z = 128·high + low, with high from -64 to 64 and low from -64 to 63. */
-static void put_pieces(int8_t *pieces, uint32_t c, int z) {
-    int high = (z + 64 + 128 * 64) / 128 - 64;
-    int8_t *quad = pieces + c / 4 * 8 + c % 4;
+static void put_pieces(struct moult_quantized_query *query, uint32_t c, uint32_t C, int z) {
+    int high = (z + 64 + 128 * 64) / 128 - 64, low = z - 128 * high;
+    int8_t *oct = query->scan + c / 8 * 16 + c % 8;
 
-    quad[0] = (int8_t)high;
-    quad[4] = (int8_t)(z - 128 * high);
+    if (c < 8 * moult_octs(C)) {
+        oct[0] = (int8_t)high;
+        oct[8] = (int8_t)low;
+    }
+    query->row[c] = (int8_t)high;
+    query->row[moult_row_levels(C) + c] = (int8_t)low;
 }
 
 void moult_quantize_query(struct moult_quantized_query *query, const float *q, uint32_t C) {
+    int levels = (int)(INT32_MAX / (COARSE_MOST * (int64_t)C));
     double largest = (double)largest_of(q, C), rest = 0;
-    int64_t sum = 0, levels = INT32_MAX / (ZERO * (int64_t)C);
 
     if (levels > QUERY_LEVELS)
         levels = QUERY_LEVELS;
-    query->step = largest > 0 ? largest / (double)levels : 1;
-    for (uint32_t c = 0; c < 4 * moult_quads(C); c++) {
+    query->step = largest > 0 ? largest / levels : 1;
+    query->sum = 0;
+    for (uint32_t c = 0; c < moult_row_levels(C); c++) {
         double value = c < C ? (double)q[c] : 0;
         int z = nearest(value / query->step);
 
-        z = z > levels ? (int)levels : z < -levels ? (int)-levels : z;
+        z = z > levels ? levels : z < -levels ? -levels : z;
         rest += (value - z * query->step) * (value - z * query->step);
-        sum += z;
-        put_pieces(query->pieces, c, z);
+        query->sum += z;
+        put_pieces(query, c, C, z);
     }
-    query->offset = (int32_t)(ZERO * sum);
     query->norm = norm_of(q, C) * UP;
     query->residual = sqrt(rest) * UP;
     query->width = (float)(query->norm / query->step * UP);

@@ -7,8 +7,7 @@
  *     v·q  =  w·z·s·t  +  (w·s)·e  +  r·q
  *
  * and by Cauchy and Schwarz |r·q| <= ρ|q| and |(w·s)·e| <= N|e|, where N is not below |v| + ρ of
- * any row of the collection. D = w·z is a whole number and fits into 32 bits, since |z| <= Z with
- * 128·C·Z < 2^31; the kernels compute it exactly, in whatever order.
+ * any row of the collection. D = w·z is a whole number, which the kernels compute exactly.
  *
  * The score that a caller sees is not v·q but f, the product of the two that `dot` computes in f32.
  * With u = 2^-24, and in any order and with fused steps or without, f is within γ|v||q| of v·q,
@@ -32,44 +31,77 @@
  * `lower`, has k others before it, and can be left out. With unit vectors of 384 dimensions ρ is
  * about 0.007 and t·β about 0.0001.
  *
+ * Most rows are far from that, and show it with half of their bits. w + 128 = 16·h + l, two
+ * nibbles; of h alone, the row is (16·h - 120.5)·s, with a residual ρ' that is 16 times as long.
+ * Everything above holds for s/2, the whole numbers 32·h - 241, and ρ' in place of s, w and ρ, if N
+ * is not below |v| + ρ' either. So a scan reads the high nibbles of all rows, and the low ones only
+ * of rows that these cannot rule out: of one or two in a hundred, with vectors of texts.
+ *
  * Norms are computed in double and then raised by a part in a million, which covers all that double
- * rounds. */
+ * rounds. |z| <= Z with 241·C·Z < 2^31, so that every whole number here fits into 32 bits. */
 #ifndef MOULT_INDEX_QUANTIZE_H
 #define MOULT_INDEX_QUANTIZE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-/* Four dimensions, the unit of the kernels; the last one is filled up. */
-static inline uint32_t moult_quads(uint32_t C) {
-    return C / 4 + (C % 4 != 0);
+#include "kernels/kernels.h"
+
+/* Eight dimensions, the unit of `scan`; the last one is filled up. */
+static inline uint32_t moult_octs(uint32_t C) {
+    return C / 8 + (C % 8 != 0);
+}
+
+/* Low nibbles of a row, as `scan_row` takes them. */
+static inline uint32_t moult_row_bytes(uint32_t C) {
+    return (C + 2 * MOULT_SCAN_ROW_UNIT - 1) / (2 * MOULT_SCAN_ROW_UNIT) * MOULT_SCAN_ROW_UNIT;
+}
+
+/* What a row is filled up to: 8·octs is not more. */
+static inline uint32_t moult_row_levels(uint32_t C) {
+    return 2 * moult_row_bytes(C);
 }
 
 /* Finite, and not so long that products of two such vectors would not be. */
 bool moult_vector_usable(const float *v, uint32_t C);
 
 struct moult_quantized_row {
-    float scale;        /* s */
-    float residual;     /* ρ */
-    double reach;       /* Not below |v| + ρ. */
+    float scale;            /* s */
+    float fine, coarse;     /* ρ, ρ' */
+    double reach;           /* Not below |v| + ρ, nor |v| + ρ'. */
 };
 
-/* v [C] into bytes [4·quads]: w + 128. The vector has to be usable. */
-struct moult_quantized_row moult_quantize_row(const float *v, uint32_t C, uint8_t *bytes);
+/* v [C] into levels [moult_row_levels(C)]: w + 128. The vector has to be usable. */
+struct moult_quantized_row moult_quantize_row(const float *v, uint32_t C, uint8_t *levels);
 
 struct moult_quantized_query {
-    int8_t *pieces;     /* z as the kernels take it, [quads][2][4]. The caller's. */
-    int32_t offset;     /* 128 · the sum of z: what the 128 of w + 128 adds to each product. */
+    int8_t *scan;       /* z as `scan` takes it, [octs][4][4]; the caller's, as */
+    int8_t *row;        /* z as `scan_row` does: [2][moult_row_levels(C)]. */
+    int32_t sum;        /* Of z. */
     float width;        /* α */
     double step;        /* t */
     double norm;        /* |q| */
     double residual;    /* |e| */
 };
 
-/* Fills `query`, whose pieces have room for 8·quads. The vector has to be usable. */
+/* Fills what `query` points to, and the rest. The vector has to be usable. */
 void moult_quantize_query(struct moult_quantized_query *query, const float *q, uint32_t C);
 /* β for rows that reach no farther than N. */
 double moult_query_slack(const struct moult_quantized_query *query, double reach, uint32_t C);
+
+/* D of a row's high nibbles, as twice its number, from `scan`'s product; modulo 2^32, in which
+ * the result itself has room. */
+static inline int32_t moult_coarse_product(const struct moult_quantized_query *query,
+                                           int32_t high) {
+    return (int32_t)(32u * (uint32_t)high - 241u * (uint32_t)query->sum);
+}
+
+/* D of both nibbles. */
+static inline int32_t moult_fine_product(const struct moult_quantized_query *query, int32_t high,
+                                         int32_t low) {
+    return (int32_t)(16u * (uint32_t)high + (uint32_t)low - 128u * (uint32_t)query->sum);
+}
 
 /* The largest float that is not above x. */
 float moult_float_below(double x);

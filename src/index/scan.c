@@ -15,6 +15,23 @@ struct batch {
     unsigned count;
 };
 
+/* Rows that their high nibbles have not ruled out. The low ones have been asked for, and are
+ * looked at when another batch has been scanned: by then they are here. */
+struct doubtful {
+    uint32_t position;
+    int32_t high;           /* The product of its high nibbles. */
+    float upper;            /* What these say, in halves. */
+};
+
+struct walk {
+    struct moult_scan *scan;
+    const struct moult_collection *collection;
+    struct batch batches[2];
+    struct doubtful doubtful[2][MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS];
+    unsigned doubtful_count[2];
+    unsigned now;           /* Which of the two batches is next. */
+};
+
 static const struct moult_segment *segment_of(const struct moult_collection *collection,
                                               uint32_t block) {
     return &collection->segments[block / collection->segment_blocks];
@@ -35,60 +52,98 @@ static uint16_t allowed_of(const struct moult_index_query *query,
     return allowed;
 }
 
-/* Takes a block into the batch, if it has rows to look at. */
-static void take(struct moult_scan *scan, const struct moult_collection *collection,
-                 uint32_t block, struct batch *batch) {
+/* Takes a block into a batch, if it has rows to look at. */
+static void take(struct walk *walk, uint32_t block, struct batch *batch) {
+    const struct moult_collection *collection = walk->collection;
+    const struct moult_index_query *query = walk->scan->query;
     const struct moult_segment *segment = segment_of(collection, block);
     uint32_t at = block % collection->segment_blocks;
     uint16_t some = atomic_load_explicit(&segment->live[at], memory_order_relaxed);
 
-    if (scan->query->allowed != NULL && some != 0)
-        some = allowed_of(scan->query, segment->rows + (size_t)at * MOULT_SCAN_ROWS, some);
+    if (query->allowed != NULL && some != 0)
+        some = allowed_of(query, segment->rows + (size_t)at * MOULT_SCAN_ROWS, some);
     if (some == 0)
         return;
-    scan->rows += (unsigned)__builtin_popcount(some);
-    batch->bytes[batch->count] = segment->bytes + at * moult_block_bytes(collection->quads);
+    walk->scan->rows += (unsigned)__builtin_popcount(some);
+    batch->bytes[batch->count] = segment->coarse + at * moult_block_bytes(collection->octs);
     batch->blocks[batch->count] = block;
     batch->some[batch->count++] = some;
 }
 
-/* Upper bounds of a block; false where none reaches the threshold. Compilers find the lanes. */
-static bool bound(float *restrict uppers, const int32_t *restrict products,
-                  const float *restrict scales, const float *restrict residuals, float width,
-                  float threshold) {
+/* Upper bounds of a block in halves, from its high nibbles; false where none reaches the threshold.
+ * Compilers find the lanes. */
+static bool bound(float *restrict uppers, const struct moult_quantized_query *restrict query,
+                  const int32_t *restrict high, const float *restrict scales,
+                  const float *restrict residuals, float threshold) {
+    float width = 2 * query->width;
     int any = 0;
 
     for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
-        uppers[i] = (float)products[i] * scales[i] + residuals[i] * width;
+        uppers[i] =
+            (float)moult_coarse_product(query, high[i]) * scales[i] + residuals[i] * width;
     for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
         any |= uppers[i] >= threshold;
     return any != 0;
 }
 
-static void bound_block(struct moult_scan *scan, const struct moult_collection *collection,
-                        uint32_t block, uint16_t some, const int32_t *products) {
-    const struct moult_segment *segment = segment_of(collection, block);
-    uint32_t first = block % collection->segment_blocks * MOULT_SCAN_ROWS;
-    float uppers[MOULT_SCAN_ROWS], width = scan->quantized->width;
+static void ask_for(const uint8_t *memory, uint32_t bytes) {
+    for (uint32_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch(memory + at);
+}
 
-    if (!bound(uppers, products, segment->scales + first, segment->residuals + first, width,
-               scan->pool->threshold))
+static void bound_block(struct walk *walk, uint32_t block, uint16_t some, const int32_t *high) {
+    const struct moult_collection *collection = walk->collection;
+    const struct moult_segment *segment = segment_of(collection, block);
+    size_t first = (size_t)(block % collection->segment_blocks) * MOULT_SCAN_ROWS;
+    float uppers[MOULT_SCAN_ROWS], threshold = 2 * walk->scan->pool->threshold;
+
+    if (!bound(uppers, walk->scan->quantized, high, segment->scales + first,
+               segment->coarse_residuals + first, threshold))
         return;
     for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++) {
-        float lower = uppers[i] - 2 * (segment->residuals[first + i] * width);
-
-        if (some >> i & 1 && uppers[i] >= scan->pool->threshold)
-            moult_pool_put(scan->pool, collection,
-                           (struct moult_candidate){.upper = uppers[i],
-                                                    .lower = lower,
-                                                    .position = block * MOULT_SCAN_ROWS + i});
+        if (!(some >> i & 1 && uppers[i] >= threshold))
+            continue;
+        walk->doubtful[walk->now][walk->doubtful_count[walk->now]++] =
+            (struct doubtful){.position = block * MOULT_SCAN_ROWS + i,
+                              .high = high[i],
+                              .upper = uppers[i]};
+        ask_for(segment->fine + (first + i) * collection->row_bytes, collection->row_bytes);
     }
 }
 
-/* Bounds the rows of a batch, and empties it. `next` is what will come after it. */
-static void scan_batch(struct moult_scan *scan, const struct moult_collection *collection,
-                       struct batch *batch, const struct batch *next) {
-    bool streams = moult_block_bytes(collection->quads) >= STREAM_BYTES;
+/* What is still in doubt with all of its bits goes into the pool. */
+static void settle(struct walk *walk, unsigned which) {
+    const struct moult_quantized_query *query = walk->scan->quantized;
+    const struct moult_collection *collection = walk->collection;
+    struct moult_pool *pool = walk->scan->pool;
+
+    for (unsigned i = 0; i < walk->doubtful_count[which]; i++) {
+        const struct doubtful *row = &walk->doubtful[which][i];
+        const struct moult_segment *segment = moult_collection_segment(collection, row->position);
+        uint32_t slot = moult_collection_slot(collection, row->position);
+        float width = segment->fine_residuals[slot] * query->width, upper;
+
+        if (!(row->upper >= 2 * pool->threshold))
+            continue;
+        upper = (float)moult_fine_product(
+                    query, row->high,
+                    walk->scan->kernels->scan_row(moult_collection_fine(collection, row->position),
+                                                  query->row, collection->row_bytes)) *
+                    segment->scales[slot] + width;
+        walk->scan->rows_refined++;
+        if (upper >= pool->threshold)
+            moult_pool_put(pool, collection,
+                           (struct moult_candidate){.upper = upper,
+                                                    .lower = upper - 2 * width,
+                                                    .position = row->position});
+    }
+    walk->doubtful_count[which] = 0;
+}
+
+/* Scans a batch, and empties it; `next` is what will come after it. */
+static void scan_batch(struct walk *walk, struct batch *batch, const struct batch *next) {
+    const struct moult_collection *collection = walk->collection;
+    bool streams = moult_block_bytes(collection->octs) >= STREAM_BYTES;
     const uint8_t *ahead[MOULT_SCAN_BLOCKS];
     int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS];
 
@@ -97,56 +152,52 @@ static void scan_batch(struct moult_scan *scan, const struct moult_collection *c
             batch->bytes[b] = batch->bytes[0];
         ahead[b] = b < next->count && !streams ? next->bytes[b] : batch->bytes[b] + AHEAD_BYTES;
     }
-    scan->kernels->scan(batch->bytes, ahead, scan->quantized->pieces, collection->quads,
-                        scan->quantized->offset, products);
+    walk->scan->kernels->scan(batch->bytes, ahead, walk->scan->quantized->scan, collection->octs,
+                              products);
     for (unsigned b = 0; b < batch->count; b++)
-        bound_block(scan, collection, batch->blocks[b], batch->some[b], products[b]);
+        bound_block(walk, batch->blocks[b], batch->some[b], products[b]);
     batch->count = 0;
 }
 
-static void scan_blocks(struct moult_scan *scan, const struct moult_collection *collection,
-                        uint32_t blocks) {
-    struct batch batches[2] = {{.count = 0}};
-    unsigned now = 0;
+/* One batch is scanned while the memory of the other comes. */
+static void step(struct walk *walk) {
+    struct batch *batch = &walk->batches[walk->now];
 
-    for (uint32_t block = 0; block < blocks; block++) {
-        take(scan, collection, block, &batches[!now]);
-        if (batches[!now].count < MOULT_SCAN_BLOCKS)
-            continue;
-        if (batches[now].count > 0)
-            scan_batch(scan, collection, &batches[now], &batches[!now]);
-        now = !now;
-    }
-    for (unsigned i = 0; i < 2; i++, now = !now) {
-        if (batches[now].count > 0)
-            scan_batch(scan, collection, &batches[now], &batches[!now]);
-    }
+    if (batch->count > 0)
+        scan_batch(walk, batch, &walk->batches[!walk->now]);
+    settle(walk, !walk->now);
+    walk->now = !walk->now;
 }
 
-/* The last block of all, where it is not full and may be written to. */
-static void scan_tail(struct moult_scan *scan, const struct moult_collection *collection) {
-    struct batch batch = {.count = 0};
-    const struct batch none = {.count = 0};
+static void scan_blocks(struct walk *walk, uint32_t first, uint32_t end) {
+    for (uint32_t block = first; block < end; block++) {
+        struct batch *batch = &walk->batches[!walk->now];
 
-    if (collection->rows % MOULT_SCAN_ROWS != 0)
-        take(scan, collection, collection->rows / MOULT_SCAN_ROWS, &batch);
-    if (batch.count > 0)
-        scan_batch(scan, collection, &batch, &none);
+        take(walk, block, batch);
+        if (batch->count == MOULT_SCAN_BLOCKS)
+            step(walk);
+    }
+    step(walk);
+    step(walk);
+    settle(walk, !walk->now);
 }
 
-/* What is written when the scan begins decides which bounds hold, and how far it goes. */
+/* What is written when the scan begins decides which bounds hold, and how far it goes. The last
+ * block, where it is not full, may be written to: it comes first. */
 void moult_scan_run(struct moult_scan *scan, struct moult_collection *collection) {
-    float threshold;
+    struct walk walk = {.scan = scan, .collection = collection};
     uint32_t blocks;
 
     pthread_mutex_lock(&collection->tail);
     blocks = collection->rows / MOULT_SCAN_ROWS;
     scan->slack = moult_query_slack(scan->quantized, collection->reach, collection->C);
-    threshold =
-        moult_float_below((double)scan->query->min_score / scan->quantized->step - scan->slack);
-    moult_pool_begin(scan->pool, scan->query->k, threshold, scan->slack, collection->chunked);
-    scan_tail(scan, collection);
+    moult_pool_begin(scan->pool, scan->query->k,
+                     moult_float_below((double)scan->query->min_score / scan->quantized->step -
+                                       scan->slack),
+                     scan->slack, collection->chunked);
+    if (collection->rows % MOULT_SCAN_ROWS != 0)
+        scan_blocks(&walk, blocks, blocks + 1);
     pthread_mutex_unlock(&collection->tail);
-    scan_blocks(scan, collection, blocks);
+    scan_blocks(&walk, 0, blocks);
     moult_pool_tighten(scan->pool, collection);
 }

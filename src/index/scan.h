@@ -9,8 +9,9 @@ struct moult_scan {
     const struct moult_index_query *query;
     const struct moult_quantized_query *quantized;
     struct moult_pool *pool;
-    double slack;       /* Of the bounds: β of quantize.h. What the scan says, as what follows. */
-    uint64_t rows;      /* That were looked at. */
+    double slack;           /* Of the bounds: β of quantize.h. What the scan says, as what follows. */
+    uint64_t rows;          /* That were looked at, */
+    uint64_t rows_refined;  /* and those of which all bits were. */
 };
 
 /* Leaves in the pool every row that may be among the best k documents. The caller has the

@@ -19,7 +19,7 @@ struct found {
 };
 
 struct moult_index_scratch {
-    int8_t *pieces;                 /* [8·quads] */
+    int8_t *pieces;                 /* Of the query: [octs][4][4], [2][moult_row_levels(C)]. */
     float *vectors;                 /* [MOULT_INDEX_READ_MAX][C] */
     struct moult_index_row *rows;   /* [MOULT_INDEX_READ_MAX] */
     struct moult_pool pool;
@@ -32,7 +32,7 @@ struct moult_index_scratch {
 struct moult_index_scratch *moult_index_scratch_open(const struct moult_index *index) {
     struct moult_index_scratch *scratch = moult_allocate(1, sizeof *scratch);
 
-    scratch->pieces = moult_allocate(index->quads, 8);
+    scratch->pieces = moult_allocate(1, 16 * moult_octs(index->C) + 2 * moult_row_levels(index->C));
     scratch->vectors = moult_allocate(MOULT_INDEX_READ_MAX, index->C * sizeof(float));
     scratch->rows = moult_allocate(MOULT_INDEX_READ_MAX, sizeof *scratch->rows);
     return scratch;
@@ -85,6 +85,7 @@ static void scan_index(struct moult_index *index, struct moult_scan *scan,
     }
     pthread_rwlock_unlock(&index->structure);
     scratch->effort.rows_scanned = scan->rows;
+    scratch->effort.rows_refined = scan->rows_refined;
 }
 
 /* Exact scores. */
@@ -190,7 +191,8 @@ static uint32_t best_hits(struct moult_index_scratch *scratch, uint32_t k, struc
 int moult_index_search(struct moult_index *index, const struct moult_index_query *query,
                        const float *vector, struct moult_index_scratch *scratch,
                        struct moult_hit *hits, struct moult_error *error) {
-    struct moult_quantized_query quantized = {.pieces = scratch->pieces};
+    struct moult_quantized_query quantized = {.scan = scratch->pieces,
+                                              .row = scratch->pieces + 16 * moult_octs(index->C)};
     struct moult_scan scan = {.kernels = index->kernels,
                               .query = query,
                               .quantized = &quantized,

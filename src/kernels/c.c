@@ -303,4 +303,5 @@ const struct moult_kernels moult_kernels_c = {
     .unit = unit,
     .dot = dot,
     .scan = moult_scan_c,
+    .scan_row = moult_scan_row_c,
 };

@@ -62,6 +62,7 @@ struct moult_rows {
 
 #define MOULT_SCAN_ROWS 16
 #define MOULT_SCAN_BLOCKS 8
+#define MOULT_SCAN_ROW_UNIT 32
 
 /* What `linear` does with an output before it stores it. */
 enum moult_epilogue {
@@ -120,18 +121,23 @@ struct moult_kernels {
 
     float (*dot)(const float *a, const float *b, uint32_t C);
 
-    /* Products of the rows of an index with one query, as exact integers: for row i of block b,
-     * products[b][i] = sum over c of row[c] · query[c], minus `offset`. A block has 16 rows of
-     * bytes, [quads][MOULT_SCAN_ROWS][4]: four dimensions of all rows, then the next four. The
-     * query is [quads][2][4]: of each four dimensions the high pieces, which count 128 times, then
-     * the low ones; no piece is below -64 or above 64. A product has to fit into 32 bits; its
-     * partial sums need not. Eight blocks are read at once, for memory gives more where it is
-     * read in several places. As far as the kernel reads in blocks[b], it asks the memory for
-     * ahead[b], which need not be there. */
+    /* Products of the rows of an index with one query, as exact integers: the sum over c of
+     * row[c] · query[c], for rows of nibbles (0 to 15) and queries of two pieces, 128 · high + low,
+     * neither of them below -64 or above 64. A sum has to fit into 32 bits, in any order.
+     *
+     * scan: of 16 rows a block, products[b][i] is that of row i of blocks[b]. A block is
+     * [octs][MOULT_SCAN_ROWS][4]: eight dimensions of all rows, then the next eight; a byte has the
+     * first four in its low nibbles, the other four in its high ones. The query is [octs][4][4]:
+     * high pieces of the first four and of the other four, then low pieces likewise. Eight blocks
+     * are read at once, for memory gives more where it is read in several places. As far as the
+     * kernel reads in blocks[b], it asks the memory for ahead[b], which need not be there. */
     void (*scan)(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                 const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
-                 uint32_t quads, int32_t offset,
+                 const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query, uint32_t octs,
                  int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]);
+    /* scan_row: of one row, [bytes], a multiple of MOULT_SCAN_ROW_UNIT: the first half of the
+     * dimensions in low nibbles, the other half in high ones. The query is [2][2·bytes]: all high
+     * pieces in order, then the low ones. */
+    int32_t (*scan_row)(const uint8_t *row, const int8_t *query, uint32_t bytes);
 };
 
 /* The table for this machine. The same pointer at every call. Where MOULT_CPU

@@ -1,4 +1,4 @@
-/* scan. What lies in the grids are not floats: four bytes each, or an integer. */
+/* scan and scan_row. What lies in the grids are not floats: four bytes each, or an integer. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,57 +7,60 @@
 enum { PIECE_MOST = 64 };
 
 struct scan {
-    uint32_t quads;
-    struct grid rows[MOULT_SCAN_BLOCKS];    /* [1][quads · MOULT_SCAN_ROWS] times four bytes */
-    struct grid query;                      /* [1][quads · 2] times four pieces */
+    uint32_t octs;
+    struct grid blocks[MOULT_SCAN_BLOCKS];  /* [1][octs · MOULT_SCAN_ROWS] times four bytes */
+    struct grid query;                      /* [1][octs · 4] times four pieces */
     struct grid products;                   /* [1][MOULT_SCAN_BLOCKS · MOULT_SCAN_ROWS] */
-    int32_t offset;
 };
 
-static uint8_t *row_bytes(const struct scan *scan, unsigned block) {
-    return (uint8_t *)scan->rows[block].floats;
+static uint8_t *bytes_of(const struct grid *grid) {
+    return (uint8_t *)grid->floats;
 }
 
-static int8_t *pieces(const struct scan *scan) {
-    return (int8_t *)scan->query.floats;
-}
-
-/* Of the largest that are allowed where `extreme`; pieces of one sign make sums that leave 32 bits
- * if they can. */
-static void open_scan(struct scan *scan, uint32_t quads, bool extreme) {
+/* Pieces of one sign and the largest nibbles, where `extreme`. */
+static void fill(struct grid *rows, struct grid *query, bool extreme) {
     int sign = check_random_below(2) ? 1 : -1;
 
-    scan->quads = quads;
-    check_grid_init(&scan->query, 1, quads * 2, 1);
-    check_grid_init(&scan->products, 1, MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS, 1);
-    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++) {
-        check_grid_init(&scan->rows[b], 1, quads * MOULT_SCAN_ROWS, 1);
-        for (size_t i = 0; i < (size_t)quads * MOULT_SCAN_ROWS * 4; i++)
-            row_bytes(scan, b)[i] = extreme ? 255 : (uint8_t)check_random();
-    }
-    for (size_t i = 0; i < (size_t)quads * 8; i++) {
+    for (size_t i = 0; rows != NULL && i < (size_t)rows->columns * 4; i++)
+        bytes_of(rows)[i] = extreme ? 255 : (uint8_t)(check_random() >> 20);
+    for (size_t i = 0; query != NULL && i < (size_t)query->columns * 4; i++) {
         int piece = (int)check_random_below(2 * PIECE_MOST + 1) - PIECE_MOST;
 
-        pieces(scan)[i] = (int8_t)(extreme ? sign * PIECE_MOST : piece);
+        bytes_of(query)[i] = (uint8_t)(extreme ? sign * PIECE_MOST : piece);
     }
-    scan->offset = extreme ? sign * INT32_MAX : (int32_t)check_random() / 4;
+}
+
+static void open_scan(struct scan *scan, uint32_t octs, bool extreme) {
+    scan->octs = octs;
+    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++) {
+        check_grid_init(&scan->blocks[b], 1, octs * MOULT_SCAN_ROWS, 1);
+        fill(&scan->blocks[b], NULL, extreme);
+    }
+    check_grid_init(&scan->query, 1, octs * 4, 1);
+    check_grid_init(&scan->products, 1, MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS, 1);
+    fill(NULL, &scan->query, extreme);
 }
 
 static void close_scan(struct scan *scan) {
     for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++)
-        check_grid_release(&scan->rows[b]);
+        check_grid_release(&scan->blocks[b]);
     check_grid_release(&scan->query);
     check_grid_release(&scan->products);
 }
 
-static int64_t exact(const struct scan *scan, uint32_t i) {
-    const uint8_t *rows = row_bytes(scan, i / MOULT_SCAN_ROWS) + i % MOULT_SCAN_ROWS * 4;
-    int64_t sum = -(int64_t)scan->offset;
+static int64_t product(int nibble, const int8_t *high, const int8_t *low) {
+    return nibble * (128 * *high + *low);
+}
 
-    for (size_t quad = 0; quad < scan->quads; quad++) {
-        for (size_t c = 0; c < 4; c++)
-            sum += rows[quad * MOULT_SCAN_ROWS * 4 + c] *
-                   (pieces(scan)[quad * 8 + c] * 128 + pieces(scan)[quad * 8 + 4 + c]);
+static int64_t exact(const struct scan *scan, unsigned block, unsigned row) {
+    const uint8_t *rows = bytes_of(&scan->blocks[block]) + row * 4;
+    const int8_t *pieces = (const int8_t *)scan->query.floats;
+    int64_t sum = 0;
+
+    for (uint32_t oct = 0; oct < scan->octs; oct++, rows += MOULT_SCAN_ROWS * 4, pieces += 16) {
+        for (unsigned c = 0; c < 4; c++)
+            sum += product(rows[c] & 15, pieces + c, pieces + c + 8) +
+                   product(rows[c] >> 4, pieces + c + 4, pieces + c + 12);
     }
     return sum;
 }
@@ -67,42 +70,75 @@ static void run(const struct scan *scan, const struct moult_kernels *kernels) {
     const uint8_t *blocks[MOULT_SCAN_BLOCKS], *ahead[MOULT_SCAN_BLOCKS] = {NULL};
 
     for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++)
-        blocks[b] = row_bytes(scan, b);
+        blocks[b] = bytes_of(&scan->blocks[b]);
     ahead[1] = blocks[0];
-    kernels->scan(blocks, ahead, pieces(scan), scan->quads, scan->offset,
+    kernels->scan(blocks, ahead, (const int8_t *)scan->query.floats, scan->octs,
                   (int32_t(*)[MOULT_SCAN_ROWS])scan->products.floats);
 }
 
-static bool scan_right(const struct moult_kernels *kernels, uint32_t quads, bool extreme) {
+static bool scan_right(const struct moult_kernels *kernels, uint32_t octs, bool extreme) {
     struct scan scan;
     bool passed = true;
 
-    open_scan(&scan, quads, extreme);
+    open_scan(&scan, octs, extreme);
     run(&scan, kernels);
-    for (uint32_t i = 0; i < MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS && passed; i++) {
+    for (unsigned i = 0; i < MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS && passed; i++) {
         int32_t is = ((int32_t *)scan.products.floats)[i];
+        int64_t should = exact(&scan, i / MOULT_SCAN_ROWS, i % MOULT_SCAN_ROWS);
 
-        /* Where the sum itself does not fit, it is that modulo 2^32. */
-        if ((uint32_t)is != (uint32_t)exact(&scan, i))
-            passed = check_because("%u quads: the product of row %u is %d, not %lld", quads, i, is,
-                                   (long long)exact(&scan, i));
+        if (is != should)
+            passed = check_because("%u octs: the product of row %u is %d, not %lld", octs, i, is,
+                                   (long long)should);
     }
     for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++)
-        passed = passed && check_grid_guarded(&scan.rows[b]);
+        passed = passed && check_grid_guarded(&scan.blocks[b]);
     passed = passed && check_grid_guarded(&scan.query) && check_grid_guarded(&scan.products);
     close_scan(&scan);
+    return passed;
+}
+
+static bool scan_row_right(const struct moult_kernels *kernels, uint32_t units, bool extreme) {
+    uint32_t bytes = units * MOULT_SCAN_ROW_UNIT;
+    struct grid row, query;
+    const int8_t *pieces;
+    int64_t should = 0;
+    int32_t is;
+    bool passed;
+
+    check_grid_init(&row, 1, bytes / 4, 1);
+    check_grid_init(&query, 1, bytes, 1);
+    fill(&row, &query, extreme);
+    pieces = (const int8_t *)query.floats;
+    for (uint32_t c = 0; c < bytes; c++)
+        should += product(bytes_of(&row)[c] & 15, pieces + c, pieces + 2 * bytes + c) +
+                  product(bytes_of(&row)[c] >> 4, pieces + bytes + c, pieces + 3 * bytes + c);
+    is = kernels->scan_row(bytes_of(&row), pieces, bytes);
+    passed = is == should ||
+             check_because("%u bytes: the product is %d, not %lld", bytes, is, (long long)should);
+    passed = passed && check_grid_guarded(&row) && check_grid_guarded(&query);
+    check_grid_release(&row);
+    check_grid_release(&query);
     return passed;
 }
 
 void check_scan(const struct moult_kernels *kernels) {
     bool passed = true;
 
-    for (uint32_t quads = 1; quads <= 70 && passed; quads++)
-        passed = scan_right(kernels, quads, false);
-    check_ok(passed && scan_right(kernels, 96, false) && scan_right(kernels, 2048, false),
-             "%s: scan of 4 to 8,192 dimensions", kernels->name);
+    for (uint32_t octs = 1; octs <= 70 && passed; octs++)
+        passed = scan_right(kernels, octs, false);
+    check_ok(passed && scan_right(kernels, 1024, false), "%s: scan of 8 to 8,192 dimensions",
+             kernels->name);
     passed = true;
-    for (uint32_t quads = 1; quads <= 2048 && passed; quads = 2 * quads + 1)
-        passed = scan_right(kernels, quads, true) && scan_right(kernels, quads, true);
-    check_ok(passed, "%s: scan of the largest bytes and pieces", kernels->name);
+    for (uint32_t octs = 1; octs <= 1024 && passed; octs = 2 * octs + 1)
+        passed = scan_right(kernels, octs, true) && scan_right(kernels, octs, true);
+    check_ok(passed, "%s: scan of the largest nibbles and pieces", kernels->name);
+    passed = true;
+    for (uint32_t units = 1; units <= 70 && passed; units++)
+        passed = scan_row_right(kernels, units, false);
+    check_ok(passed && scan_row_right(kernels, 128, false), "%s: scan_row of 64 to 8,192 dimensions",
+             kernels->name);
+    passed = true;
+    for (uint32_t units = 1; units <= 128 && passed; units = 2 * units + 1)
+        passed = scan_row_right(kernels, units, true) && scan_row_right(kernels, units, true);
+    check_ok(passed, "%s: scan_row of the largest nibbles and pieces", kernels->name);
 }

@@ -200,4 +200,5 @@ static inline ints add_bytes(ints sum, ints x, ints w) {
 #define LEVEL moult_kernels_avx2
 #define LEVEL_NAME "avx2"
 #define LEVEL_SCAN moult_scan_avx2
+#define LEVEL_SCAN_ROW moult_scan_row_avx2
 #include "kernels/x86/f32.h"

@@ -15,4 +15,5 @@ static inline ints add_bytes(ints sum, ints x, ints w) {
 #define LEVEL moult_kernels_avx512
 #define LEVEL_NAME "avx512"
 #define LEVEL_SCAN moult_scan_avx512
+#define LEVEL_SCAN_ROW moult_scan_row_avx512
 #include "kernels/x86/f32.h"

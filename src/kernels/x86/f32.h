@@ -488,4 +488,5 @@ const struct moult_kernels LEVEL = {
     .unit = unit,
     .dot = dot,
     .scan = LEVEL_SCAN,
+    .scan_row = LEVEL_SCAN_ROW,
 };
