@@ -8,29 +8,25 @@
 #include "index/heads.h"
 
 enum {
-    SEGMENT_BLOCKS_MAX = 16384,
     HOLES_SHARE = 16,       /* A sixteenth of the rows may be holes, */
     HOLES_MIN = 64,         /* and so many more. */
     MOVES_MAX = 1024        /* At once: searches wait for one to three milliseconds. */
 };
 
-#define SEGMENT_BYTES (32 * MOULT_MIB)
+/* Whole huge pages. What is left of the last segment is lost, so it is not larger than it has to
+ * be for few of them to hold much. */
+#define SEGMENT_BYTES (8 * MOULT_MIB)
 #define POSITIONS_MAX (UINT32_MAX - MOULT_SCAN_ROWS)
 #define ROW_DETAILS (sizeof(struct moult_index_row) + 3 * sizeof(float) + 2 * sizeof(uint32_t))
-#define BLOCK_DETAILS (sizeof(uint16_t) + MOULT_SCAN_ROWS * ROW_DETAILS)
 
-static size_t fine_bytes(uint32_t C) {
-    return (size_t)moult_row_bytes(C) * MOULT_SCAN_ROWS;
+static size_t segment_bytes(uint32_t blocks, uint32_t C) {
+    size_t row = moult_row_bytes(C) + ROW_DETAILS;
+
+    return blocks * (moult_block_bytes(moult_octs(C)) + MOULT_SCAN_ROWS * row + sizeof(uint16_t));
 }
 
-/* The largest power of two that fills a segment; one for the widest vectors. */
 static uint32_t full_segment_blocks(uint32_t C) {
-    size_t bytes = moult_block_bytes(moult_octs(C)) + fine_bytes(C);
-    uint32_t blocks = 1;
-
-    while (blocks < SEGMENT_BLOCKS_MAX && 2 * blocks * bytes <= SEGMENT_BYTES)
-        blocks *= 2;
-    return blocks;
+    return (uint32_t)(SEGMENT_BYTES / segment_bytes(1, C));
 }
 
 struct moult_collection *moult_collection_open(uint32_t number, uint32_t C,
@@ -50,27 +46,21 @@ struct moult_collection *moult_collection_open(uint32_t number, uint32_t C,
 /* Segments. */
 
 static void segment_free(struct moult_segment *segment, uint32_t C) {
-    moult_free_large(segment->coarse, segment->blocks * moult_block_bytes(moult_octs(C)));
-    moult_free_large(segment->fine, segment->blocks * fine_bytes(C));
-    moult_free_large(segment->details, segment->blocks * BLOCK_DETAILS);
+    moult_free_large(segment->coarse, segment_bytes(segment->blocks, C));
 }
 
-/* Details one array behind the other, those with the largest elements first. */
+/* One array behind the other; those after the nibbles by the size of their elements. */
 static int segment_init(struct moult_segment *segment, uint32_t blocks, uint32_t C,
                         struct moult_error *error) {
     size_t rows = (size_t)blocks * MOULT_SCAN_ROWS;
 
-    memset(segment, 0, sizeof *segment);
     segment->blocks = blocks;
-    segment->coarse = moult_allocate_large(blocks * moult_block_bytes(moult_octs(C)));
-    segment->fine = moult_allocate_large(blocks * fine_bytes(C));
-    segment->details = moult_allocate_large(blocks * BLOCK_DETAILS);
-    if (segment->coarse == NULL || segment->fine == NULL || segment->details == NULL) {
-        segment_free(segment, C);
+    segment->coarse = moult_allocate_large(segment_bytes(blocks, C));
+    if (segment->coarse == NULL)
         return moult_fail(error, MOULT_ERROR_SYSTEM,
                           "The machine has no memory for %zu more vectors.", rows);
-    }
-    segment->rows = (struct moult_index_row *)segment->details;
+    segment->fine = segment->coarse + blocks * moult_block_bytes(moult_octs(C));
+    segment->rows = (struct moult_index_row *)(segment->fine + rows * moult_row_bytes(C));
     segment->scales = (float *)(segment->rows + rows);
     segment->coarse_residuals = segment->scales + rows;
     segment->fine_residuals = segment->coarse_residuals + rows;
@@ -84,7 +74,7 @@ static void segment_copy(struct moult_segment *to, const struct moult_segment *f
     size_t rows = (size_t)from->blocks * MOULT_SCAN_ROWS;
 
     memcpy(to->coarse, from->coarse, from->blocks * moult_block_bytes(moult_octs(C)));
-    memcpy(to->fine, from->fine, from->blocks * fine_bytes(C));
+    memcpy(to->fine, from->fine, rows * moult_row_bytes(C));
     for (uint32_t i = 0; i < from->blocks; i++)
         atomic_init(&to->live[i], atomic_load_explicit(&from->live[i], memory_order_relaxed));
     memcpy(to->rows, from->rows, rows * sizeof *to->rows);
@@ -111,6 +101,8 @@ static int grow_first(struct moult_collection *collection, uint64_t rows,
 
     while (blocks < collection->segment_blocks && (uint64_t)blocks * MOULT_SCAN_ROWS < rows)
         blocks *= 2;
+    if (blocks > collection->segment_blocks)
+        blocks = collection->segment_blocks;
     if (segment_init(&grown, blocks, collection->C, error) != 0)
         return -1;
     segment_copy(&grown, &old, collection->C);
@@ -349,17 +341,12 @@ void moult_collection_close(struct moult_collection *collection) {
     free(collection);
 }
 
-static uint64_t segment_bytes(uint32_t blocks, uint32_t C) {
-    return moult_large_bytes(blocks * moult_block_bytes(moult_octs(C))) +
-           moult_large_bytes(blocks * fine_bytes(C)) + moult_large_bytes(blocks * BLOCK_DETAILS);
-}
-
 uint64_t moult_collection_bytes(const struct moult_collection *collection) {
     uint64_t bytes = moult_heads_bytes(collection) +
                      collection->segment_capacity * sizeof *collection->segments;
 
     for (uint32_t i = 0; i < collection->segment_count; i++)
-        bytes += segment_bytes(collection->segments[i].blocks, collection->C);
+        bytes += moult_large_bytes(segment_bytes(collection->segments[i].blocks, collection->C));
     return bytes;
 }
 
@@ -368,6 +355,6 @@ uint64_t moult_collection_bytes_for(uint32_t C, uint64_t rows) {
     uint32_t blocks = full_segment_blocks(C);
     uint64_t segments = rows / ((uint64_t)blocks * MOULT_SCAN_ROWS) + 1;
 
-    return segments * (segment_bytes(blocks, C) + sizeof(struct moult_segment) * 2) +
+    return segments * (moult_large_bytes(segment_bytes(blocks, C)) + sizeof(struct moult_segment) * 2) +
            moult_heads_size_for(rows) * sizeof(uint32_t) * 3 / 2 + sizeof(struct moult_collection);
 }

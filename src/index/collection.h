@@ -26,9 +26,9 @@
 
 struct moult_segment {
     uint32_t blocks;                /* Room for so many. */
-    uint8_t *coarse;                /* High nibbles: [blocks][octs][MOULT_SCAN_ROWS][4]. Owned. */
-    uint8_t *fine;                  /* Low ones: [blocks · MOULT_SCAN_ROWS][row_bytes]. Owned. */
-    char *details;                  /* What follows, of all blocks. Owned. */
+    uint8_t *coarse;                /* High nibbles: [blocks][octs][MOULT_SCAN_ROWS][4]. What
+                                       follows lies behind them, in one piece. Owned. */
+    uint8_t *fine;                  /* Low nibbles: [blocks · MOULT_SCAN_ROWS][row_bytes] */
     _Atomic uint16_t *live;         /* [blocks]: a bit for each row that can be found. */
     struct moult_index_row *rows;   /* [blocks · MOULT_SCAN_ROWS], as all that follow. */
     float *scales, *coarse_residuals, *fine_residuals;

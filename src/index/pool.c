@@ -6,7 +6,12 @@
 
 #include "base/memory.h"
 
-enum { CAPACITY_MIN = 128, CAPACITY_OF_K = 4 };
+/* The smaller a pool, the sooner its threshold rises. */
+enum { CAPACITY_MIN = 16 };
+
+static uint32_t capacity_for(uint32_t k) {
+    return 2 * k + CAPACITY_MIN;
+}
 
 static void resize(struct moult_pool *pool, uint32_t capacity) {
     pool->candidates = moult_reallocate(pool->candidates, capacity, sizeof *pool->candidates);
@@ -21,10 +26,8 @@ static void resize(struct moult_pool *pool, uint32_t capacity) {
 
 void moult_pool_begin(struct moult_pool *pool, uint32_t k, float threshold, double slack,
                        bool chunked) {
-    uint32_t capacity = CAPACITY_OF_K * k < CAPACITY_MIN ? CAPACITY_MIN : CAPACITY_OF_K * k;
-
-    if (pool->capacity != capacity)
-        resize(pool, capacity);
+    if (pool->capacity != capacity_for(k))
+        resize(pool, capacity_for(k));
     pool->count = 0;
     pool->k = k;
     pool->threshold = threshold;
@@ -145,6 +148,6 @@ void moult_pool_tighten(struct moult_pool *pool, const struct moult_collection *
     if (reached > pool->threshold)
         pool->threshold = reached;
     drop_the_rest(pool);
-    if (pool->count > pool->capacity / 2)
+    if (pool->count > pool->capacity / 4 * 3)
         resize(pool, 2 * pool->capacity);
 }

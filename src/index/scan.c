@@ -4,7 +4,8 @@
 
 enum {
     STREAM_BYTES = 16384,   /* From there on a block is a stream of its own: its memory is asked */
-    AHEAD_BYTES = 1024      /* for within it; else that of the blocks that come next. */
+    AHEAD_BYTES = 1024,     /* for within it; else that of the blocks that come next. */
+    SETTLE_AHEAD = 8        /* Rows whose low nibbles are on their way while one is looked at. */
 };
 
 /* Blocks for one call of the kernel: such as have a row to look at. */
@@ -15,21 +16,18 @@ struct batch {
     unsigned count;
 };
 
-/* Rows that their high nibbles have not ruled out. The low ones have been asked for, and are
- * looked at when another batch has been scanned: by then they are here. */
-struct doubtful {
-    uint32_t position;
-    int32_t high;           /* The product of its high nibbles. */
-    float upper;            /* What these say, in halves. */
-};
-
+/* Rows that are in doubt after their high nibbles are of two kinds. Those that look good are looked
+ * at with all of their bits as soon as another batch has been scanned, for which time their low
+ * nibbles have been asked for: these rows raise the threshold. All others wait until the end, when
+ * the threshold is so high that most of them need not be looked at. */
 struct walk {
     struct moult_scan *scan;
     const struct moult_collection *collection;
     struct batch batches[2];
-    struct doubtful doubtful[2][MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS];
-    unsigned doubtful_count[2];
-    unsigned now;           /* Which of the two batches is next. */
+    unsigned now;               /* Which of the two batches is next. */
+    struct moult_doubtful good[2][MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS];
+    unsigned good_count[2];
+    unsigned doubtful_count;
 };
 
 static const struct moult_segment *segment_of(const struct moult_collection *collection,
@@ -86,58 +84,91 @@ static bool bound(float *restrict uppers, const struct moult_quantized_query *re
     return any != 0;
 }
 
-static void ask_for(const uint8_t *memory, uint32_t bytes) {
-    for (uint32_t at = 0; at < bytes; at += 64)
-        __builtin_prefetch(memory + at);
+static const uint8_t *fine_of(const struct walk *walk, const struct moult_doubtful *row) {
+    return row->segment->fine + (size_t)row->slot * walk->collection->row_bytes;
 }
 
-static void bound_block(struct walk *walk, uint32_t block, uint16_t some, const int32_t *high) {
-    const struct moult_collection *collection = walk->collection;
-    const struct moult_segment *segment = segment_of(collection, block);
-    size_t first = (size_t)(block % collection->segment_blocks) * MOULT_SCAN_ROWS;
-    float uppers[MOULT_SCAN_ROWS], threshold = 2 * walk->scan->pool->threshold;
+static void ask_for_fine(const struct walk *walk, const struct moult_doubtful *row) {
+    const uint8_t *fine = fine_of(walk, row);
 
-    if (!bound(uppers, walk->scan->quantized, high, segment->scales + first,
-               segment->coarse_residuals + first, threshold))
-        return;
-    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++) {
-        if (!(some >> i & 1 && uppers[i] >= threshold))
-            continue;
-        walk->doubtful[walk->now][walk->doubtful_count[walk->now]++] =
-            (struct doubtful){.position = block * MOULT_SCAN_ROWS + i,
-                              .high = high[i],
-                              .upper = uppers[i]};
-        ask_for(segment->fine + (first + i) * collection->row_bytes, collection->row_bytes);
-    }
+    for (uint32_t at = 0; at < walk->collection->row_bytes; at += 64)
+        __builtin_prefetch(fine + at);
+}
+
+static uint32_t position_of(const struct moult_collection *collection,
+                            const struct moult_doubtful *row) {
+    return (uint32_t)(row->segment - collection->segments) * collection->segment_blocks *
+               MOULT_SCAN_ROWS +
+           row->slot;
 }
 
 /* What is still in doubt with all of its bits goes into the pool. */
-static void settle(struct walk *walk, unsigned which) {
+static void settle_row(struct walk *walk, const struct moult_doubtful *row) {
     const struct moult_quantized_query *query = walk->scan->quantized;
-    const struct moult_collection *collection = walk->collection;
-    struct moult_pool *pool = walk->scan->pool;
+    float width = row->segment->fine_residuals[row->slot] * query->width, upper;
+    int32_t low = walk->scan->kernels->scan_row(fine_of(walk, row), query->row,
+                                                walk->collection->row_bytes);
 
-    for (unsigned i = 0; i < walk->doubtful_count[which]; i++) {
-        const struct doubtful *row = &walk->doubtful[which][i];
-        const struct moult_segment *segment = moult_collection_segment(collection, row->position);
-        uint32_t slot = moult_collection_slot(collection, row->position);
-        float width = segment->fine_residuals[slot] * query->width, upper;
+    walk->scan->rows_refined++;
+    upper = (float)moult_fine_product(query, row->high, low) * row->segment->scales[row->slot] +
+            width;
+    if (upper >= walk->scan->pool->threshold)
+        moult_pool_put(walk->scan->pool, walk->collection,
+                       (struct moult_candidate){.upper = upper,
+                                                .lower = upper - 2 * width,
+                                                .position = position_of(walk->collection, row)});
+}
 
-        if (!(row->upper >= 2 * pool->threshold))
-            continue;
-        upper = (float)moult_fine_product(
-                    query, row->high,
-                    walk->scan->kernels->scan_row(moult_collection_fine(collection, row->position),
-                                                  query->row, collection->row_bytes)) *
-                    segment->scales[slot] + width;
-        walk->scan->rows_refined++;
-        if (upper >= pool->threshold)
-            moult_pool_put(pool, collection,
-                           (struct moult_candidate){.upper = upper,
-                                                    .lower = upper - 2 * width,
-                                                    .position = row->position});
+static void settle(struct walk *walk, const struct moult_doubtful *rows, unsigned count) {
+    const struct moult_pool *pool = walk->scan->pool;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (i + SETTLE_AHEAD < count && rows[i + SETTLE_AHEAD].upper >= 2 * pool->threshold)
+            ask_for_fine(walk, &rows[i + SETTLE_AHEAD]);
+        if (rows[i].upper >= 2 * pool->threshold)
+            settle_row(walk, &rows[i]);
     }
-    walk->doubtful_count[which] = 0;
+}
+
+static void settle_good(struct walk *walk, unsigned which) {
+    settle(walk, walk->good[which], walk->good_count[which]);
+    walk->good_count[which] = 0;
+}
+
+static void settle_doubtful(struct walk *walk) {
+    settle(walk, walk->scan->doubtful, walk->doubtful_count);
+    walk->doubtful_count = 0;
+}
+
+/* `width`: how much higher the bound is than what the nibbles say, which is much nearer. */
+static void doubt(struct walk *walk, struct moult_doubtful row, float width) {
+    if (row.upper - width >= 2 * walk->scan->pool->threshold) {
+        walk->good[walk->now][walk->good_count[walk->now]++] = row;
+        ask_for_fine(walk, &row);
+        return;
+    }
+    if (walk->doubtful_count == MOULT_DOUBTFUL_MAX)
+        settle_doubtful(walk);
+    walk->scan->doubtful[walk->doubtful_count++] = row;
+}
+
+static void bound_block(struct walk *walk, uint32_t block, uint16_t some, const int32_t *high) {
+    const struct moult_segment *segment = segment_of(walk->collection, block);
+    uint32_t first = block % walk->collection->segment_blocks * MOULT_SCAN_ROWS;
+    const float *residuals = segment->coarse_residuals + first;
+    float uppers[MOULT_SCAN_ROWS], threshold = 2 * walk->scan->pool->threshold;
+
+    if (!bound(uppers, walk->scan->quantized, high, segment->scales + first, residuals, threshold))
+        return;
+    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++) {
+        if (some >> i & 1 && uppers[i] >= threshold)
+            doubt(walk,
+                  (struct moult_doubtful){.segment = segment,
+                                          .slot = first + i,
+                                          .high = high[i],
+                                          .upper = uppers[i]},
+                  2 * residuals[i] * walk->scan->quantized->width);
+    }
 }
 
 /* Scans a batch, and empties it; `next` is what will come after it. */
@@ -165,7 +196,7 @@ static void step(struct walk *walk) {
 
     if (batch->count > 0)
         scan_batch(walk, batch, &walk->batches[!walk->now]);
-    settle(walk, !walk->now);
+    settle_good(walk, !walk->now);
     walk->now = !walk->now;
 }
 
@@ -179,7 +210,8 @@ static void scan_blocks(struct walk *walk, uint32_t first, uint32_t end) {
     }
     step(walk);
     step(walk);
-    settle(walk, !walk->now);
+    settle_good(walk, !walk->now);
+    settle_doubtful(walk);
 }
 
 /* What is written when the scan begins decides which bounds hold, and how far it goes. The last

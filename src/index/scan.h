@@ -4,11 +4,21 @@
 
 #include "index/pool.h"
 
+/* A row that its high nibbles have not ruled out. */
+struct moult_doubtful {
+    const struct moult_segment *segment;
+    uint32_t slot;          /* Of its arrays. */
+    int32_t high;           /* The product of its high nibbles, */
+    float upper;            /* and the bound that they give, in halves of the step. */
+};
+#define MOULT_DOUBTFUL_MAX 16384
+
 struct moult_scan {
     const struct moult_kernels *kernels;
     const struct moult_index_query *query;
     const struct moult_quantized_query *quantized;
     struct moult_pool *pool;
+    struct moult_doubtful *doubtful;    /* [MOULT_DOUBTFUL_MAX], to work in. */
     double slack;           /* Of the bounds: β of quantize.h. What the scan says, as what follows. */
     uint64_t rows;          /* That were looked at, */
     uint64_t rows_refined;  /* and those of which all bits were. */

@@ -23,6 +23,7 @@ struct moult_index_scratch {
     float *vectors;                 /* [MOULT_INDEX_READ_MAX][C] */
     struct moult_index_row *rows;   /* [MOULT_INDEX_READ_MAX] */
     struct moult_pool pool;
+    struct moult_doubtful *doubtful;    /* [MOULT_DOUBTFUL_MAX] */
     struct found *found;            /* [capacity] */
     struct moult_hit *scored;       /* [capacity] */
     uint32_t found_count, scored_count, capacity;
@@ -33,6 +34,7 @@ struct moult_index_scratch *moult_index_scratch_open(const struct moult_index *i
     struct moult_index_scratch *scratch = moult_allocate(1, sizeof *scratch);
 
     scratch->pieces = moult_allocate(1, 16 * moult_octs(index->C) + 2 * moult_row_levels(index->C));
+    scratch->doubtful = moult_allocate(MOULT_DOUBTFUL_MAX, sizeof *scratch->doubtful);
     scratch->vectors = moult_allocate(MOULT_INDEX_READ_MAX, index->C * sizeof(float));
     scratch->rows = moult_allocate(MOULT_INDEX_READ_MAX, sizeof *scratch->rows);
     return scratch;
@@ -43,6 +45,7 @@ void moult_index_scratch_close(struct moult_index_scratch *scratch) {
         return;
     moult_pool_release(&scratch->pool);
     free(scratch->pieces);
+    free(scratch->doubtful);
     free(scratch->vectors);
     free(scratch->rows);
     free(scratch->found);
@@ -196,7 +199,8 @@ int moult_index_search(struct moult_index *index, const struct moult_index_query
     struct moult_scan scan = {.kernels = index->kernels,
                               .query = query,
                               .quantized = &quantized,
-                              .pool = &scratch->pool};
+                              .pool = &scratch->pool,
+                              .doubtful = scratch->doubtful};
 
     MOULT_REQUIRE(query->k >= 1 && query->k <= MOULT_HITS_MAX);
     if (!moult_vector_usable(vector, index->C))
