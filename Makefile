@@ -74,7 +74,7 @@ endef
 $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 
 # The kernels of one level may use its instructions; nothing else may.
-$(BUILD)/src/kernels/%.o: CFLAGS += -O3
+$(BUILD)/src/kernels/%.o $(BUILD)/src/index/quantize.o: CFLAGS += -O3
 $(BUILD)/src/kernels/x86/avx2.o: CFLAGS += -mavx2 -mfma
 $(BUILD)/src/kernels/x86/scan_avx2.o: CFLAGS += -mavx2
 AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma

@@ -17,12 +17,13 @@ enum {
  * be for few of them to hold much. */
 #define SEGMENT_BYTES (8 * MOULT_MIB)
 #define POSITIONS_MAX (UINT32_MAX - MOULT_SCAN_ROWS)
-#define ROW_DETAILS (sizeof(struct moult_index_row) + 3 * sizeof(float) + 2 * sizeof(uint32_t))
+#define ROW_DETAILS (sizeof(struct moult_index_row) + sizeof(float) + 2 * sizeof(uint32_t))
 
 static size_t segment_bytes(uint32_t blocks, uint32_t C) {
     size_t row = moult_row_bytes(C) + ROW_DETAILS;
 
-    return blocks * (moult_block_bytes(moult_octs(C)) + MOULT_SCAN_ROWS * row + sizeof(uint16_t));
+    return blocks * (moult_scan_block_bytes(moult_octs(C)) + MOULT_SCAN_ROWS * row +
+                     sizeof(uint16_t));
 }
 
 static uint32_t full_segment_blocks(uint32_t C) {
@@ -59,11 +60,9 @@ static int segment_init(struct moult_segment *segment, uint32_t blocks, uint32_t
     if (segment->coarse == NULL)
         return moult_fail(error, MOULT_ERROR_SYSTEM,
                           "The machine has no memory for %zu more vectors.", rows);
-    segment->fine = segment->coarse + blocks * moult_block_bytes(moult_octs(C));
+    segment->fine = segment->coarse + blocks * moult_scan_block_bytes(moult_octs(C));
     segment->rows = (struct moult_index_row *)(segment->fine + rows * moult_row_bytes(C));
-    segment->scales = (float *)(segment->rows + rows);
-    segment->coarse_residuals = segment->scales + rows;
-    segment->fine_residuals = segment->coarse_residuals + rows;
+    segment->fine_residuals = (float *)(segment->rows + rows);
     segment->next = (uint32_t *)(segment->fine_residuals + rows);
     segment->before = segment->next + rows;
     segment->live = (_Atomic uint16_t *)(segment->before + rows);
@@ -73,13 +72,11 @@ static int segment_init(struct moult_segment *segment, uint32_t blocks, uint32_t
 static void segment_copy(struct moult_segment *to, const struct moult_segment *from, uint32_t C) {
     size_t rows = (size_t)from->blocks * MOULT_SCAN_ROWS;
 
-    memcpy(to->coarse, from->coarse, from->blocks * moult_block_bytes(moult_octs(C)));
+    memcpy(to->coarse, from->coarse, from->blocks * moult_scan_block_bytes(moult_octs(C)));
     memcpy(to->fine, from->fine, rows * moult_row_bytes(C));
     for (uint32_t i = 0; i < from->blocks; i++)
         atomic_init(&to->live[i], atomic_load_explicit(&from->live[i], memory_order_relaxed));
     memcpy(to->rows, from->rows, rows * sizeof *to->rows);
-    memcpy(to->scales, from->scales, rows * sizeof *to->scales);
-    memcpy(to->coarse_residuals, from->coarse_residuals, rows * sizeof *to->coarse_residuals);
     memcpy(to->fine_residuals, from->fine_residuals, rows * sizeof *to->fine_residuals);
     memcpy(to->next, from->next, rows * sizeof *to->next);
     memcpy(to->before, from->before, rows * sizeof *to->before);
@@ -129,7 +126,8 @@ static int add_segment(struct moult_collection *collection, struct moult_error *
 
     if (collection->segment_count == collection->segment_capacity)
         grow_list(collection);
-    if (segment_init(&collection->segments[collection->segment_count], blocks, collection->C, error) != 0)
+    if (segment_init(&collection->segments[collection->segment_count], blocks, collection->C,
+                     error) != 0)
         return -1;
     collection->segment_count++;
     return 0;
@@ -155,13 +153,12 @@ int moult_collection_reserve(struct moult_collection *collection, uint32_t count
 
 /* Rows. */
 
-/* Where a row's first four high nibbles lie; its next eight are a whole step farther. */
-static uint8_t *coarse_at(const struct moult_collection *collection, uint32_t position) {
-    uint32_t slot = moult_collection_slot(collection, position);
-
-    return moult_collection_segment(collection, position)->coarse +
-           slot / MOULT_SCAN_ROWS * moult_block_bytes(collection->octs) +
-           (size_t)slot % MOULT_SCAN_ROWS * 4;
+/* The scale of a row; its residual is the next float of that row, its first high nibbles are the
+ * one after that, and so on. */
+static float *coarse_at(const struct moult_collection *collection, uint32_t position) {
+    return moult_segment_scales(moult_collection_segment(collection, position),
+                                moult_collection_slot(collection, position), collection->octs) +
+           position % MOULT_SCAN_ROWS;
 }
 
 static _Atomic uint16_t *live_at(const struct moult_collection *collection, uint32_t position) {
@@ -188,31 +185,33 @@ static void set_hole(const struct moult_collection *collection, uint32_t positio
                               memory_order_relaxed);
 }
 
-static void place_levels(const struct moult_collection *collection, uint32_t position,
-                         const uint8_t *levels) {
-    uint8_t *coarse = coarse_at(collection, position);
+static void place(const struct moult_collection *collection, uint32_t position,
+                  const struct moult_quantized_row *quantized, const uint8_t *levels) {
+    float *coarse = coarse_at(collection, position);
     uint8_t *fine = moult_collection_fine(collection, position);
 
-    for (uint32_t oct = 0; oct < collection->octs; oct++, coarse += MOULT_SCAN_ROWS * 4) {
+    coarse[0] = quantized->scale;
+    coarse[MOULT_SCAN_ROWS] = quantized->coarse;
+    for (uint32_t oct = 0; oct < collection->octs; oct++) {
         const uint8_t *first = levels + (size_t)oct * 8, *other = first + 4;
+        uint8_t four[4];
 
         for (unsigned c = 0; c < 4; c++)
-            coarse[c] = (uint8_t)(first[c] >> 4 | (other[c] & 0xf0));
+            four[c] = (uint8_t)(first[c] >> 4 | (other[c] & 0xf0));
+        memcpy(coarse + (2 + oct) * MOULT_SCAN_ROWS, four, 4);
     }
     for (uint32_t c = 0; c < collection->row_bytes; c++)
         fine[c] = (uint8_t)((levels[c] & 15) | levels[collection->row_bytes + c] << 4);
 }
 
-static void place(const struct moult_collection *collection, uint32_t position,
-                  const struct moult_index_row *row, const struct moult_quantized_row *quantized,
-                  const uint8_t *levels) {
+static void append_row(const struct moult_collection *collection, uint32_t position,
+                       const struct moult_index_row *row,
+                       const struct moult_quantized_row *quantized, const uint8_t *levels) {
     struct moult_segment *segment = moult_collection_segment(collection, position);
     uint32_t slot = moult_collection_slot(collection, position);
 
-    place_levels(collection, position, levels);
+    place(collection, position, quantized, levels);
     segment->rows[slot] = *row;
-    segment->scales[slot] = quantized->scale;
-    segment->coarse_residuals[slot] = quantized->coarse;
     segment->fine_residuals[slot] = quantized->fine;
     set_live(collection, position);
 }
@@ -225,8 +224,8 @@ void moult_collection_append(struct moult_collection *collection,
 
     pthread_mutex_lock(&collection->tail);
     for (uint32_t i = 0; i < count; i++) {
-        place(collection, first + i, &rows[i], &quantized[i],
-              levels + (size_t)i * moult_row_levels(collection->C));
+        append_row(collection, first + i, &rows[i], &quantized[i],
+                   levels + (size_t)i * moult_row_levels(collection->C));
         moult_heads_link(collection, first + i);
         if (quantized[i].reach > collection->reach)
             collection->reach = quantized[i].reach;
@@ -273,17 +272,15 @@ static void move(struct moult_collection *collection, uint32_t from, uint32_t to
     struct moult_segment *new = moult_collection_segment(collection, to);
     uint32_t old_slot = moult_collection_slot(collection, from);
     uint32_t new_slot = moult_collection_slot(collection, to);
-    const uint8_t *coarse = coarse_at(collection, from);
-    uint8_t *coarse_to = coarse_at(collection, to);
+    const float *coarse = coarse_at(collection, from);
+    float *coarse_to = coarse_at(collection, to);
 
-    for (size_t oct = 0; oct < collection->octs; oct++)
-        memcpy(coarse_to + oct * MOULT_SCAN_ROWS * 4, coarse + oct * MOULT_SCAN_ROWS * 4, 4);
+    for (size_t i = 0; i < 2 + collection->octs; i++)
+        memcpy(coarse_to + i * MOULT_SCAN_ROWS, coarse + i * MOULT_SCAN_ROWS, 4);
     memcpy(moult_collection_fine(collection, to), moult_collection_fine(collection, from),
            collection->row_bytes);
     moult_heads_move(collection, from, to);
     new->rows[new_slot] = old->rows[old_slot];
-    new->scales[new_slot] = old->scales[old_slot];
-    new->coarse_residuals[new_slot] = old->coarse_residuals[old_slot];
     new->fine_residuals[new_slot] = old->fine_residuals[old_slot];
     set_live(collection, to);
     set_hole(collection, from);
@@ -355,6 +352,7 @@ uint64_t moult_collection_bytes_for(uint32_t C, uint64_t rows) {
     uint32_t blocks = full_segment_blocks(C);
     uint64_t segments = rows / ((uint64_t)blocks * MOULT_SCAN_ROWS) + 1;
 
-    return segments * (moult_large_bytes(segment_bytes(blocks, C)) + sizeof(struct moult_segment) * 2) +
+    return segments * (moult_large_bytes(segment_bytes(blocks, C)) +
+                       sizeof(struct moult_segment) * 2) +
            moult_heads_size_for(rows) * sizeof(uint32_t) * 3 / 2 + sizeof(struct moult_collection);
 }

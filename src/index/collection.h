@@ -1,8 +1,8 @@
 /* The rows of one collection in memory.
  *
  * Rows have positions, dense from 0. Blocks of MOULT_SCAN_ROWS positions hold their high nibbles as
- * the scan kernel wants them, so that a scan is one walk through memory; the low ones lie elsewhere,
- * row by row. Segments are runs of blocks that are allocated at once, so that a collection grows
+ * the scan kernel wants them, so that a scan is one walk through memory; the low ones lie
+ * elsewhere, row by row. Segments are runs of blocks that are allocated at once, so that a collection grows
  * without being copied.
  *
  * One thread at a time writes; any number read beside it. Who reads holds the lock `structure`
@@ -26,12 +26,12 @@
 
 struct moult_segment {
     uint32_t blocks;                /* Room for so many. */
-    uint8_t *coarse;                /* High nibbles: [blocks][octs][MOULT_SCAN_ROWS][4]. What
-                                       follows lies behind them, in one piece. Owned. */
+    uint8_t *coarse;                /* High nibbles, with scales and residuals: [blocks], as `scan`
+                                       takes them. What follows lies behind. Owned. */
     uint8_t *fine;                  /* Low nibbles: [blocks · MOULT_SCAN_ROWS][row_bytes] */
     _Atomic uint16_t *live;         /* [blocks]: a bit for each row that can be found. */
     struct moult_index_row *rows;   /* [blocks · MOULT_SCAN_ROWS], as all that follow. */
-    float *scales, *coarse_residuals, *fine_residuals;
+    float *fine_residuals;
     uint32_t *next, *before;        /* Position + 1 of another row with the same seq; 0: none. */
 };
 
@@ -74,8 +74,10 @@ void moult_collection_tidy(struct moult_collection *collection);
 uint64_t moult_collection_bytes(const struct moult_collection *collection);
 uint64_t moult_collection_bytes_for(uint32_t C, uint64_t rows);
 
-static inline size_t moult_block_bytes(uint32_t octs) {
-    return (size_t)octs * MOULT_SCAN_ROWS * 4;
+/* The block of a slot, whose first floats are scales. */
+static inline float *moult_segment_scales(const struct moult_segment *segment, uint32_t slot,
+                                          uint32_t octs) {
+    return (float *)(segment->coarse + slot / MOULT_SCAN_ROWS * moult_scan_block_bytes(octs));
 }
 
 static inline struct moult_segment *

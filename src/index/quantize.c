@@ -14,19 +14,38 @@
 /* COARSE_MOST: of 32·h - 241, without its sign. */
 enum { LEVELS = 127, ZERO = 128, QUERY_LEVELS = 8191, COARSE_MOST = 241 };
 
-static double norm_of(const float *v, uint32_t C) {
+/* Sums have eight parts, for a processor to have more than one under way. */
+enum { PARTS = 8 };
+
+static double sum_of(const double parts[PARTS]) {
     double sum = 0;
 
-    for (uint32_t c = 0; c < C; c++)
-        sum += (double)v[c] * (double)v[c];
-    return sqrt(sum);
+    for (unsigned i = 0; i < PARTS; i++)
+        sum += parts[i];
+    return sum;
+}
+
+static double norm_of(const float *v, uint32_t C) {
+    double parts[PARTS] = {0};
+    uint32_t c = 0;
+
+    for (; c + PARTS <= C; c += PARTS) {
+        for (unsigned i = 0; i < PARTS; i++)
+            parts[i] += (double)v[c + i] * (double)v[c + i];
+    }
+    for (; c < C; c++)
+        parts[0] += (double)v[c] * (double)v[c];
+    return sqrt(sum_of(parts));
 }
 
 static float largest_of(const float *v, uint32_t C) {
     float largest = 0;
 
-    for (uint32_t c = 0; c < C; c++)
-        largest = fabsf(v[c]) > largest ? fabsf(v[c]) : largest;
+    for (uint32_t c = 0; c < C; c++) {
+        float size = fabsf(v[c]);
+
+        largest = size > largest ? size : largest;
+    }
     return largest;
 }
 
@@ -38,27 +57,40 @@ static int nearest(double x) {
     return (int)(x < 0 ? x - 0.5 : x + 0.5);
 }
 
+/* How far v is from what its levels say, or the upper halves of them. */
+static double distance(const float *v, const uint8_t *levels, uint32_t C, bool coarse,
+                       double scale) {
+    double parts[PARTS] = {0}, zero = coarse ? COARSE_MOST / 2.0 : ZERO;
+    uint8_t kept = coarse ? 0xf0 : 0xff;
+    uint32_t c = 0;
+
+    for (; c + PARTS <= C; c += PARTS) {
+        for (unsigned i = 0; i < PARTS; i++) {
+            double left = (double)v[c + i] - ((levels[c + i] & kept) - zero) * scale;
+
+            parts[i] += left * left;
+        }
+    }
+    for (; c < C; c++) {
+        double left = (double)v[c] - ((levels[c] & kept) - zero) * scale;
+
+        parts[0] += left * left;
+    }
+    return sqrt(sum_of(parts)) * UP + (double)SCALE_MIN;
+}
+
 struct moult_quantized_row moult_quantize_row(const float *v, uint32_t C, uint8_t *levels) {
-    float scale = largest_of(v, C) / LEVELS;
-    double inverse = scale < SCALE_MIN ? 0 : 1 / (double)scale, fine = 0, coarse = 0;
+    float scale = largest_of(v, C) / LEVELS, inverse = scale < SCALE_MIN ? 0 : 1 / scale;
+    double fine, coarse;
 
     if (scale < SCALE_MIN)
         scale = 0;
-    memset(levels, ZERO, moult_row_levels(C));
-    for (uint32_t c = 0; c < C; c++) {
-        int w = nearest((double)v[c] * inverse), high;
-        double left;
-
-        w = w > LEVELS ? LEVELS : w < -LEVELS ? -LEVELS : w;
-        high = (w + ZERO) / 16;
-        left = (double)v[c] - w * (double)scale;
-        fine += left * left;
-        left = (double)v[c] - (16 * high - 120.5) * (double)scale;
-        coarse += left * left;
-        levels[c] = (uint8_t)(w + ZERO);
-    }
-    fine = sqrt(fine) * UP + (double)SCALE_MIN;
-    coarse = sqrt(coarse) * UP + (double)SCALE_MIN;
+    /* No level is wrong, but the nearest one is best; nothing is above 127.5. */
+    for (uint32_t c = 0; c < C; c++)
+        levels[c] = (uint8_t)(int)(v[c] * inverse + (ZERO + 0.5f));
+    memset(levels + C, ZERO, moult_row_levels(C) - C);
+    fine = distance(v, levels, C, false, (double)scale);
+    coarse = distance(v, levels, C, true, (double)scale);
     return (struct moult_quantized_row){
         .scale = scale,
         .fine = (float)(fine * UP),

@@ -90,14 +90,12 @@ void moult_quantize_query(struct moult_quantized_query *query, const float *q, u
 /* β for rows that reach no farther than N. */
 double moult_query_slack(const struct moult_quantized_query *query, double reach, uint32_t C);
 
-/* D of a row's high nibbles, as twice its number, from `scan`'s product; modulo 2^32, in which
- * the result itself has room. */
-static inline int32_t moult_coarse_product(const struct moult_quantized_query *query,
-                                           int32_t high) {
-    return (int32_t)(32u * (uint32_t)high - 241u * (uint32_t)query->sum);
+/* What the high nibbles say comes from `scan`, in halves of t: float(32·h·z - offset)·s + ρ'·2α. */
+static inline int32_t moult_coarse_offset(const struct moult_quantized_query *query) {
+    return 241 * query->sum;
 }
 
-/* D of both nibbles. */
+/* D of both nibbles, modulo 2^32 until the end. */
 static inline int32_t moult_fine_product(const struct moult_quantized_query *query, int32_t high,
                                          int32_t low) {
     return (int32_t)(16u * (uint32_t)high + (uint32_t)low - 128u * (uint32_t)query->sum);

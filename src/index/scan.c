@@ -62,26 +62,10 @@ static void take(struct walk *walk, uint32_t block, struct batch *batch) {
         some = allowed_of(query, segment->rows + (size_t)at * MOULT_SCAN_ROWS, some);
     if (some == 0)
         return;
-    walk->scan->rows += (unsigned)__builtin_popcount(some);
-    batch->bytes[batch->count] = segment->coarse + at * moult_block_bytes(collection->octs);
+    walk->scan->rows += some == UINT16_MAX ? 16 : (unsigned)__builtin_popcount(some);
+    batch->bytes[batch->count] = segment->coarse + at * moult_scan_block_bytes(collection->octs);
     batch->blocks[batch->count] = block;
     batch->some[batch->count++] = some;
-}
-
-/* Upper bounds of a block in halves, from its high nibbles; false where none reaches the threshold.
- * Compilers find the lanes. */
-static bool bound(float *restrict uppers, const struct moult_quantized_query *restrict query,
-                  const int32_t *restrict high, const float *restrict scales,
-                  const float *restrict residuals, float threshold) {
-    float width = 2 * query->width;
-    int any = 0;
-
-    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
-        uppers[i] =
-            (float)moult_coarse_product(query, high[i]) * scales[i] + residuals[i] * width;
-    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++)
-        any |= uppers[i] >= threshold;
-    return any != 0;
 }
 
 static const uint8_t *fine_of(const struct walk *walk, const struct moult_doubtful *row) {
@@ -93,6 +77,10 @@ static void ask_for_fine(const struct walk *walk, const struct moult_doubtful *r
 
     for (uint32_t at = 0; at < walk->collection->row_bytes; at += 64)
         __builtin_prefetch(fine + at);
+}
+
+static const float *scales_of(const struct walk *walk, const struct moult_doubtful *row) {
+    return moult_segment_scales(row->segment, row->slot, walk->collection->octs);
 }
 
 static uint32_t position_of(const struct moult_collection *collection,
@@ -110,7 +98,8 @@ static void settle_row(struct walk *walk, const struct moult_doubtful *row) {
                                                 walk->collection->row_bytes);
 
     walk->scan->rows_refined++;
-    upper = (float)moult_fine_product(query, row->high, low) * row->segment->scales[row->slot] +
+    upper = (float)moult_fine_product(query, row->high, low) *
+                scales_of(walk, row)[row->slot % MOULT_SCAN_ROWS] +
             width;
     if (upper >= walk->scan->pool->threshold)
         moult_pool_put(walk->scan->pool, walk->collection,
@@ -152,41 +141,47 @@ static void doubt(struct walk *walk, struct moult_doubtful row, float width) {
     walk->scan->doubtful[walk->doubtful_count++] = row;
 }
 
-static void bound_block(struct walk *walk, uint32_t block, uint16_t some, const int32_t *high) {
-    const struct moult_segment *segment = segment_of(walk->collection, block);
-    uint32_t first = block % walk->collection->segment_blocks * MOULT_SCAN_ROWS;
-    const float *residuals = segment->coarse_residuals + first;
-    float uppers[MOULT_SCAN_ROWS], threshold = 2 * walk->scan->pool->threshold;
+/* Which of the rows that reach the threshold are asked for. */
+static void doubt_some(struct walk *walk, const struct batch *batch, unsigned b,
+                       const struct moult_scan_result *result) {
+    const struct moult_collection *collection = walk->collection;
+    const struct moult_segment *segment = segment_of(collection, batch->blocks[b]);
+    uint32_t first = batch->blocks[b] % collection->segment_blocks * MOULT_SCAN_ROWS;
+    const float *residuals = (const float *)batch->bytes[b] + MOULT_SCAN_ROWS;
 
-    if (!bound(uppers, walk->scan->quantized, high, segment->scales + first, residuals, threshold))
-        return;
-    for (unsigned i = 0; i < MOULT_SCAN_ROWS; i++) {
-        if (some >> i & 1 && uppers[i] >= threshold)
-            doubt(walk,
-                  (struct moult_doubtful){.segment = segment,
-                                          .slot = first + i,
-                                          .high = high[i],
-                                          .upper = uppers[i]},
-                  2 * residuals[i] * walk->scan->quantized->width);
+    for (unsigned left = batch->some[b] & result->reached[b]; left != 0; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctz(left);
+
+        doubt(walk,
+              (struct moult_doubtful){.segment = segment,
+                                      .slot = first + i,
+                                      .high = result->products[b][i],
+                                      .upper = result->uppers[b][i]},
+              2 * residuals[i] * walk->scan->quantized->width);
     }
 }
 
 /* Scans a batch, and empties it; `next` is what will come after it. */
 static void scan_batch(struct walk *walk, struct batch *batch, const struct batch *next) {
-    const struct moult_collection *collection = walk->collection;
-    bool streams = moult_block_bytes(collection->octs) >= STREAM_BYTES;
+    const struct moult_quantized_query *quantized = walk->scan->quantized;
+    uint32_t octs = walk->collection->octs;
+    struct moult_scan_query query = {.pieces = quantized->scan,
+                                     .octs = octs,
+                                     .offset = moult_coarse_offset(quantized),
+                                     .width = 2 * quantized->width,
+                                     .threshold = 2 * walk->scan->pool->threshold};
+    bool streams = moult_scan_block_bytes(octs) >= STREAM_BYTES;
     const uint8_t *ahead[MOULT_SCAN_BLOCKS];
-    int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS];
+    struct moult_scan_result result;
 
     for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++) {
         if (b >= batch->count)
             batch->bytes[b] = batch->bytes[0];
         ahead[b] = b < next->count && !streams ? next->bytes[b] : batch->bytes[b] + AHEAD_BYTES;
     }
-    walk->scan->kernels->scan(batch->bytes, ahead, walk->scan->quantized->scan, collection->octs,
-                              products);
+    walk->scan->kernels->scan(batch->bytes, ahead, &query, &result);
     for (unsigned b = 0; b < batch->count; b++)
-        bound_block(walk, batch->blocks[b], batch->some[b], products[b]);
+        doubt_some(walk, batch, b, &result);
     batch->count = 0;
 }
 

@@ -19,7 +19,7 @@ struct moult_scan {
     const struct moult_quantized_query *quantized;
     struct moult_pool *pool;
     struct moult_doubtful *doubtful;    /* [MOULT_DOUBTFUL_MAX], to work in. */
-    double slack;           /* Of the bounds: β of quantize.h. What the scan says, as what follows. */
+    double slack;           /* β of quantize.h. The scan says this, and what follows. */
     uint64_t rows;          /* That were looked at, */
     uint64_t rows_refined;  /* and those of which all bits were. */
 };

@@ -139,7 +139,8 @@ static int score_found(const struct moult_index *index, struct moult_index_scrat
     uint32_t done = 0, count;
     float wanted = -INFINITY;
 
-    qsort(scratch->found, scratch->found_count, sizeof *scratch->found, by_upper);
+    if (scratch->found_count > 1)
+        qsort(scratch->found, scratch->found_count, sizeof *scratch->found, by_upper);
     while (done < scratch->found_count && scratch->found[done].upper >= wanted) {
         uint32_t most = done < query->k ? query->k - done : portion;
 
@@ -179,12 +180,14 @@ static uint32_t best_hits(struct moult_index_scratch *scratch, uint32_t k, struc
     struct moult_hit *scored = scratch->scored;
     uint32_t count = 0;
 
-    qsort(scored, scratch->scored_count, sizeof *scored, by_seq);
+    if (scratch->scored_count > 1)
+        qsort(scored, scratch->scored_count, sizeof *scored, by_seq);
     for (uint32_t i = 0; i < scratch->scored_count; i++) {
         if (count == 0 || scored[count - 1].seq != scored[i].seq)
             scored[count++] = scored[i];
     }
-    qsort(scored, count, sizeof *scored, by_score);
+    if (count > 1)
+        qsort(scored, count, sizeof *scored, by_score);
     count = count < k ? count : k;
     if (count > 0)
         memcpy(hits, scored, count * sizeof *hits);

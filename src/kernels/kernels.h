@@ -60,9 +60,46 @@ struct moult_rows {
     int32_t *zeros;         /* [T]; 0 in INT16. */
 };
 
+/* An index asks for products of its rows with one query, as exact integers: of rows of nibbles
+ * (0 to 15) and a query of two pieces for each dimension, 128 · high + low, neither of them below
+ * -64 or above 64. No sum of products may leave 32 bits, in whichever order.
+ *
+ * `scan` takes 16 rows a block, and eight blocks at once, for memory gives more where it is read in
+ * several places. A block has the rows' scales and residuals, f32 [MOULT_SCAN_ROWS] each, and then
+ * [octs][MOULT_SCAN_ROWS][4]: eight dimensions of all rows, then the next eight; a byte has one of
+ * the first four in its low nibble, one of the other four in its high one. Of each row it computes
+ *
+ *     product = sum over c of row[c] · query[c]
+ *     upper = float(32 · product - offset) · scale + residual · width
+ *
+ * (every step in floats rounded, no two of them fused; the whole number has to fit into 32 bits,
+ * 32 products alone need not) and whether that is `threshold` or more. As far as it reads in
+ * blocks[b], it asks the memory for ahead[b], which need not be there.
+ *
+ * `scan_row` takes one row, [bytes], a multiple of MOULT_SCAN_ROW_UNIT: the first half of the
+ * dimensions in low nibbles, the other half in high ones; and the query as [2][2·bytes]: all high
+ * pieces in order, then the low ones. */
 #define MOULT_SCAN_ROWS 16
 #define MOULT_SCAN_BLOCKS 8
 #define MOULT_SCAN_ROW_UNIT 32
+
+struct moult_scan_query {
+    const int8_t *pieces;       /* [octs][4][4]: of each eight dimensions the high pieces of the
+                                   first four and of the other four, then the low ones. */
+    uint32_t octs;
+    int32_t offset;
+    float width, threshold;
+};
+
+struct moult_scan_result {
+    int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS];
+    float uppers[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS];
+    uint16_t reached[MOULT_SCAN_BLOCKS];    /* A bit for each row whose upper is high enough. */
+};
+
+static inline size_t moult_scan_block_bytes(uint32_t octs) {
+    return MOULT_SCAN_ROWS * (2 * sizeof(float) + (size_t)octs * 4);
+}
 
 /* What `linear` does with an output before it stores it. */
 enum moult_epilogue {
@@ -121,22 +158,10 @@ struct moult_kernels {
 
     float (*dot)(const float *a, const float *b, uint32_t C);
 
-    /* Products of the rows of an index with one query, as exact integers: the sum over c of
-     * row[c] · query[c], for rows of nibbles (0 to 15) and queries of two pieces, 128 · high + low,
-     * neither of them below -64 or above 64. A sum has to fit into 32 bits, in any order.
-     *
-     * scan: of 16 rows a block, products[b][i] is that of row i of blocks[b]. A block is
-     * [octs][MOULT_SCAN_ROWS][4]: eight dimensions of all rows, then the next eight; a byte has the
-     * first four in its low nibbles, the other four in its high ones. The query is [octs][4][4]:
-     * high pieces of the first four and of the other four, then low pieces likewise. Eight blocks
-     * are read at once, for memory gives more where it is read in several places. As far as the
-     * kernel reads in blocks[b], it asks the memory for ahead[b], which need not be there. */
+    /* The scan of an index: see below. */
     void (*scan)(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                 const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query, uint32_t octs,
-                 int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]);
-    /* scan_row: of one row, [bytes], a multiple of MOULT_SCAN_ROW_UNIT: the first half of the
-     * dimensions in low nibbles, the other half in high ones. The query is [2][2·bytes]: all high
-     * pieces in order, then the low ones. */
+                 const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                 const struct moult_scan_query *query, struct moult_scan_result *result);
     int32_t (*scan_row)(const uint8_t *row, const int8_t *query, uint32_t bytes);
 };
 

@@ -33,20 +33,20 @@ extern const struct moult_kernels moult_kernels_c;
 
 /* `scan` and `scan_row` of the tables, by the instructions that they take. */
 void moult_scan_c(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                  const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query, uint32_t octs,
-                  int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]);
+                  const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                  const struct moult_scan_query *query, struct moult_scan_result *result);
 int32_t moult_scan_row_c(const uint8_t *row, const int8_t *query, uint32_t bytes);
 void moult_scan_avx2(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                     const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
-                     uint32_t octs, int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]);
+                     const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                     const struct moult_scan_query *query, struct moult_scan_result *result);
 int32_t moult_scan_row_avx2(const uint8_t *row, const int8_t *query, uint32_t bytes);
 void moult_scan_avx512(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                       const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
-                       uint32_t octs, int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]);
+                       const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                       const struct moult_scan_query *query, struct moult_scan_result *result);
 int32_t moult_scan_row_avx512(const uint8_t *row, const int8_t *query, uint32_t bytes);
 void moult_scan_avx512vnni(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                           const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
-                           uint32_t octs, int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]);
+                           const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                           const struct moult_scan_query *query, struct moult_scan_result *result);
 int32_t moult_scan_row_avx512vnni(const uint8_t *row, const int8_t *query, uint32_t bytes);
 
 #if defined(__x86_64__)

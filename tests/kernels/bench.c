@@ -196,15 +196,16 @@ static void bench_rows(const struct bench *bench) {
 }
 
 static void scan_rows(const struct bench *bench, const uint8_t *rows, unsigned steps) {
-    enum { BLOCK = C / 2 * MOULT_SCAN_ROWS };
-    static int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS];
-    static const int8_t query[2 * C];
+    static const int8_t pieces[2 * C];
+    static const struct moult_scan_query query = {
+        .pieces = pieces, .octs = C / 8, .offset = 5, .width = 1, .threshold = 1};
+    static struct moult_scan_result result;
     const uint8_t *blocks[2 * MOULT_SCAN_BLOCKS];
 
     for (unsigned step = 0; step < steps; step++) {
         for (size_t b = 0; b < 2 * MOULT_SCAN_BLOCKS; b++)
-            blocks[b] = rows + (step * MOULT_SCAN_BLOCKS + b) * BLOCK;
-        bench->kernels->scan(blocks, blocks + MOULT_SCAN_BLOCKS, query, C / 8, products);
+            blocks[b] = rows + (step * MOULT_SCAN_BLOCKS + b) * moult_scan_block_bytes(C / 8);
+        bench->kernels->scan(blocks, blocks + MOULT_SCAN_BLOCKS, &query, &result);
     }
 }
 
@@ -212,7 +213,7 @@ static void scan_rows(const struct bench *bench, const uint8_t *rows, unsigned s
 static void bench_scan(const struct bench *bench) {
     enum { STEP = MOULT_SCAN_BLOCKS * MOULT_SCAN_ROWS, STEPS = 100000 / STEP };
     static const int8_t query[2 * C];
-    size_t bytes = (size_t)STEPS * STEP * C / 2;
+    size_t bytes = STEPS * MOULT_SCAN_BLOCKS * moult_scan_block_bytes(C / 8);
     uint8_t *rows = moult_allocate_large(bytes);
     volatile int32_t kept;
     double ns;
@@ -225,7 +226,7 @@ static void bench_scan(const struct bench *bench) {
     MEASURE(ns, scan_rows(bench, rows, 1));
     report(bench, "scan 128 x 384", ns, 2.0 * STEP * C);
     MEASURE(ns, scan_rows(bench, rows, STEPS));
-    report(bench, "scan 99968 x 384", ns, 4.0 * (double)bytes);
+    report(bench, "scan 99968 x 384", ns, 2.0 * STEP * STEPS * C);
     MEASURE(ns, kept = bench->kernels->scan_row(rows, query, C / 2));
     report(bench, "scan_row 384", ns, 2.0 * C);
     (void)kept;

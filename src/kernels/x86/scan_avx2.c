@@ -7,7 +7,10 @@
 
 #include "kernels/levels.h"
 
-enum { BLOCKS = 4 };        /* At a time: two sums for each, of 16 registers. */
+enum {
+    BLOCKS = 4,             /* At a time: two sums for each, of 16 registers. */
+    HEAD = MOULT_SCAN_ROWS * 2 * sizeof(float)
+};
 
 static inline __m256i broadcast(const int8_t *four) {
     int32_t bits;
@@ -35,37 +38,62 @@ static inline __m256i products_of(__m256i bytes, const __m256i pieces[4]) {
     return _mm256_add_epi32(_mm256_madd_epi16(high, weights), _mm256_madd_epi16(low, ones));
 }
 
+/* Bounds of eight rows; returns which reach the threshold. */
+static inline unsigned bound(__m256i products, const float *scales,
+                             const struct moult_scan_query *query, float *uppers) {
+    __m256i whole = _mm256_sub_epi32(_mm256_slli_epi32(products, 5),
+                                     _mm256_set1_epi32(query->offset));
+    __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(whole), _mm256_loadu_ps(scales));
+    __m256 wide = _mm256_mul_ps(_mm256_loadu_ps(scales + MOULT_SCAN_ROWS),
+                                _mm256_set1_ps(query->width));
+    __m256 upper = _mm256_add_ps(scaled, wide);
+
+    _mm256_storeu_ps(uppers, upper);
+    return (unsigned)_mm256_movemask_ps(
+        _mm256_cmp_ps(upper, _mm256_set1_ps(query->threshold), _CMP_GE_OQ));
+}
+
 static void scan_blocks(const uint8_t *const *blocks, const uint8_t *const *ahead,
-                        const int8_t *query, uint32_t octs,
-                        int32_t products[BLOCKS][MOULT_SCAN_ROWS]) {
+                        const struct moult_scan_query *query, struct moult_scan_result *result,
+                        unsigned first) {
     __m256i sums[BLOCKS][2];
 
-    for (unsigned b = 0; b < BLOCKS; b++)
+    for (unsigned b = 0; b < BLOCKS; b++) {
         sums[b][0] = sums[b][1] = _mm256_setzero_si256();
-    for (size_t oct = 0; oct < octs; oct++) {
-        const int8_t *four = query + oct * 16;
+        _mm_prefetch((const char *)ahead[first + b], _MM_HINT_T0);
+        _mm_prefetch((const char *)ahead[first + b] + 64, _MM_HINT_T0);
+    }
+    for (size_t oct = 0; oct < query->octs; oct++) {
+        const int8_t *four = query->pieces + oct * 16;
         __m256i pieces[4] = {broadcast(four), broadcast(four + 4), broadcast(four + 8),
                              broadcast(four + 12)};
 
         for (unsigned b = 0; b < BLOCKS; b++) {
-            const uint8_t *rows = blocks[b] + oct * 64;
+            const uint8_t *rows = blocks[first + b] + HEAD + oct * 64;
 
-            _mm_prefetch((const char *)ahead[b] + oct * 64, _MM_HINT_T0);
+            _mm_prefetch((const char *)ahead[first + b] + HEAD + oct * 64, _MM_HINT_T0);
             sums[b][0] = _mm256_add_epi32(sums[b][0], products_of(load(rows), pieces));
             sums[b][1] = _mm256_add_epi32(sums[b][1], products_of(load(rows + 32), pieces));
         }
     }
     for (unsigned b = 0; b < BLOCKS; b++) {
-        _mm256_storeu_si256((__m256i *)products[b], sums[b][0]);
-        _mm256_storeu_si256((__m256i *)(products[b] + 8), sums[b][1]);
+        const float *scales = (const float *)blocks[first + b];
+        int32_t *products = result->products[first + b];
+        float *uppers = result->uppers[first + b];
+
+        _mm256_storeu_si256((__m256i *)products, sums[b][0]);
+        _mm256_storeu_si256((__m256i *)(products + 8), sums[b][1]);
+        result->reached[first + b] =
+            (uint16_t)(bound(sums[b][0], scales, query, uppers) |
+                       bound(sums[b][1], scales + 8, query, uppers + 8) << 8);
     }
 }
 
 void moult_scan_avx2(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                     const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
-                     uint32_t octs, int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]) {
-    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b += BLOCKS)
-        scan_blocks(blocks + b, ahead + b, query, octs, products + b);
+                     const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                     const struct moult_scan_query *query, struct moult_scan_result *result) {
+    for (unsigned first = 0; first < MOULT_SCAN_BLOCKS; first += BLOCKS)
+        scan_blocks(blocks, ahead, query, result, first);
 }
 
 int32_t moult_scan_row_avx2(const uint8_t *row, const int8_t *query, uint32_t bytes) {

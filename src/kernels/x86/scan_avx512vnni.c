@@ -8,17 +8,6 @@ struct sums {
     __m512i high, low;      /* Of what the pieces of both kinds give; high ones count 128 times. */
 };
 
-static inline __m512i broadcast(const int8_t *four) {
-    int32_t bits;
-
-    __builtin_memcpy(&bits, four, sizeof(bits));
-    return _mm512_set1_epi32(bits);
-}
-
-static inline __m512i load_some(__mmask64 some, const void *from) {
-    return _mm512_maskz_loadu_epi8(some, from);
-}
-
 /* Adds those of 64 bytes, that is 128 nibbles, with their pieces: high ones of the low nibbles, of
  * the high nibbles, then low ones. */
 static inline void add_products(struct sums *sums, __m512i bytes, const __m512i pieces[4]) {
@@ -36,37 +25,6 @@ static inline __m512i total(const struct sums *sums) {
     return _mm512_add_epi32(_mm512_slli_epi32(sums->high, 7), sums->low);
 }
 
-void moult_scan_avx512vnni(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
-                           const uint8_t *const ahead[MOULT_SCAN_BLOCKS], const int8_t *query,
-                           uint32_t octs, int32_t products[MOULT_SCAN_BLOCKS][MOULT_SCAN_ROWS]) {
-    struct sums sums[MOULT_SCAN_BLOCKS];
-
-    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++)
-        sums[b].high = sums[b].low = _mm512_setzero_si512();
-    for (size_t oct = 0; oct < octs; oct++) {
-        const int8_t *four = query + oct * 16;
-        __m512i pieces[4] = {broadcast(four), broadcast(four + 4), broadcast(four + 8),
-                             broadcast(four + 12)};
-
-        for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++) {
-            _mm_prefetch((const char *)ahead[b] + oct * 64, _MM_HINT_T0);
-            add_products(&sums[b], _mm512_loadu_si512(blocks[b] + oct * 64), pieces);
-        }
-    }
-    for (unsigned b = 0; b < MOULT_SCAN_BLOCKS; b++)
-        _mm512_storeu_si512(products[b], total(&sums[b]));
-}
-
-int32_t moult_scan_row_avx512vnni(const uint8_t *row, const int8_t *query, uint32_t bytes) {
-    const int8_t *low = query + (size_t)2 * bytes;
-    struct sums sums = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-
-    for (size_t c = 0; c < bytes; c += 64) {
-        __mmask64 some = bytes - c < 64 ? 0xffffffffu : ~(__mmask64)0;
-        __m512i pieces[4] = {load_some(some, query + c), load_some(some, query + bytes + c),
-                             load_some(some, low + c), load_some(some, low + bytes + c)};
-
-        add_products(&sums, load_some(some, row + c), pieces);
-    }
-    return _mm512_reduce_add_epi32(total(&sums));
-}
+#define SCAN moult_scan_avx512vnni
+#define SCAN_ROW moult_scan_row_avx512vnni
+#include "kernels/x86/scan_avx512.h"
