@@ -8,7 +8,7 @@
  *   effort FIRST COUNT K rows refined and rows read by each search
  *   hits FIRST COUNT K   the numbers of the vectors that each search finds
  *   check FIRST COUNT K  how many of them are, bit for bit, what a full scan in f32 finds
- *   read REPEATS         the nanoseconds of reading an array of N·C bytes, as fast as we know how */
+ *   read REPEATS         nanoseconds of reading an array of N·C bytes, as fast as we know how */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>

@@ -2,8 +2,8 @@
  *
  * Rows have positions, dense from 0. Blocks of MOULT_SCAN_ROWS positions hold their high nibbles as
  * the scan kernel wants them, so that a scan is one walk through memory; the low ones lie
- * elsewhere, row by row. Segments are runs of blocks that are allocated at once, so that a collection grows
- * without being copied.
+ * elsewhere, row by row. Segments are runs of blocks that are allocated at once, so that a
+ * collection grows without being copied.
  *
  * One thread at a time writes; any number read beside it. Who reads holds the lock `structure`
  * for reading, from the snapshot to the last look at a row. Then:

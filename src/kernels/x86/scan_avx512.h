@@ -1,6 +1,6 @@
-/* The scan of an index in registers of 512 bits: the part that does not depend on how the including
- * file multiplies. It defines `struct sums` with what it gathers, add_products() and total(), and
- * after that SCAN and SCAN_ROW, the names of the two functions. */
+/* The scan of an index in registers of 512 bits: all but how products are made. For that,
+ * the including file defines `struct sums` with what it gathers, add_products() and total(); and
+ * SCAN and SCAN_ROW, the names of the two functions. */
 
 enum { HEAD = MOULT_SCAN_ROWS * 2 * sizeof(float) };
 
