@@ -237,7 +237,7 @@ def test_a_stop_meanwhile_answers_who_waits(serve_with_faults, tiny, options, fa
     server = serve_with_faults(tiny["a"], options=options)
     begin_and_hang(server, faults, tiny["b"])
     asked = [Asked(server, f"london {i}") for i in range(5)]
-    until("them to wait", lambda: server.get("/health").status == 200)
+    until("them to wait", lambda: "moult_waiting_texts 5\n" in server.get("/metrics").body.decode())
     faults.set()
     assert server.stop() == 0
     assert {request.get().status for request in asked} == {200}
