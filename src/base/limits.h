@@ -91,6 +91,7 @@
 #define MOULT_WORDS_PER_QUERY_MAX 64               /* Of a search by words; more are not read. */
 
 /* Following. */
+#define MOULT_CHUNK_TOKENS_AUTO 0xFFFFFFFFu        /* As many as the model takes. */
 #define MOULT_WRITE_SECONDS_MAX 300                /* Until what was written can be searched. */
 #define MOULT_SEARCH_SECONDS_MAX 60                /* Until an index is read that was not there. */
 #define MOULT_UNFOLLOWED_DOCUMENTS_MAX 8192        /* Written, and not embedded yet: more may be

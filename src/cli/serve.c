@@ -12,7 +12,6 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/memory.h"
-#include "base/precision.h"
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/places.h"
@@ -23,7 +22,8 @@
 
 struct arguments {
     struct moult_serve_options serve;
-    const char *api_key_file, *overlong, *cutover, *swap, *hook_secret_file, *store, *precision;
+    const char *api_key_file, *overlong, *cutover, *swap, *hook_secret_file;
+    const char *store, *chunk_tokens, *reembed_share;
     struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
     const char *hub_cache;
     char *api_key;
@@ -65,23 +65,15 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          MOULT_OPTION_FLAG, &serve->take_over, 0, 0},
         {"--threads", "N", "0", "threads that compute; 0: what the machine or its\ncontainer gives",
          MOULT_OPTION_NUMBER, &serve->threads, 0, MOULT_THREADS_MAX},
-        {"--precision", "RUNG", "auto",
-         "arithmetic of the models: f32, int16 or int8, or auto, the fastest\nhere whose vectors "
-         "stay within a cosine of 0.9999 of f32",
-         MOULT_OPTION_TEXT, &arguments->precision, 0, 0},
         {"--keep-warm", "TIME", "10m", "how long a replaced model keeps its worker",
          MOULT_OPTION_SECONDS, &serve->keep_warm_s, 0, 366 * 86400},
-        {"--cutover", "WHEN", "auto", "a new model serves as soon as it can (auto), or when a\n"
-         "person says so with moult cutover (manual)", MOULT_OPTION_TEXT, &arguments->cutover, 0,
-         0},
+        {"--cutover", "WHEN", NULL, "a new model serves as soon as it can (auto), or when a\n"
+         "person says so with moult cutover (manual); auto, unless\nthere is --store none",
+         MOULT_OPTION_TEXT, &arguments->cutover, 0, 0},
         {"--swap", "HOW", "overlap",
          "a new model loads beside the old one (overlap), or in its\nplace, where two do not fit: "
          "requests wait meanwhile (wait)",
          MOULT_OPTION_TEXT, &arguments->swap, 0, 0},
-        {"--store", "WHERE", "sqlite",
-         "documents are kept in documents.db in --data (sqlite), or\nnot at all: it embeds alone "
-         "(none)",
-         MOULT_OPTION_TEXT, &arguments->store, 0, 0},
         {"--update-every", "TIME", "0",
          "look that often whether a model's source has a newer one, and\ntake it; folders are "
          "watched besides; 0: only when asked",
@@ -118,6 +110,17 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          &arguments->allowed_sources, 0, 0},
         {"--cors-origin", "ORIGIN", NULL, "a web page that may ask; repeatable", MOULT_OPTION_LIST,
          &arguments->cors_origins, 0, 0},
+        {"--store", "WHAT", "sqlite",
+         "documents are kept in the data folder (sqlite), or not at all:\nvectors are somebody "
+         "else's (none)", MOULT_OPTION_TEXT, &arguments->store, 0, 0},
+        {"--chunk-tokens", "N", "auto",
+         "longer texts are cut into chunks of so many tokens: a number,\nas many as the model "
+         "takes (auto), or never (off)", MOULT_OPTION_TEXT, &arguments->chunk_tokens, 0, 0},
+        {"--chunk-overlap", "N", "0", "tokens of a chunk that the one before has, too",
+         MOULT_OPTION_NUMBER, &serve->chunk_overlap, 0, MOULT_TOKENS_PER_TEXT_MAX},
+        {"--reembed-share", "N%", "10%",
+         "what embedding documents for a new model takes of a busy CPU,\n0% to 50%",
+         MOULT_OPTION_TEXT, &arguments->reembed_share, 0, 0},
         {"--report", "N", "200",
          "what an update changes is found out with the last N distinct\ntexts that were asked, "
          "which are kept in memory alone; 0: not", MOULT_OPTION_NUMBER, &serve->report_texts, 0,
@@ -256,6 +259,78 @@ static int complete_hooks(struct arguments *arguments, struct moult_error *error
     return read_secrets(arguments->hook_secret_file, &serve->hook_keys, error);
 }
 
+/* Documents. */
+
+static bool read_number(const char *text, const char *end, uint32_t most, uint32_t *number) {
+    char *rest;
+    unsigned long value = strtoul(text, &rest, 10);
+    if (text[0] < '0' || text[0] > '9' || strcmp(rest, end) != 0 || value > most)
+        return false;
+    *number = (uint32_t)value;
+    return true;
+}
+
+/* What Linux gives threads of each nice value, where one of nice 0 has 1,024: the first that gets
+ * no more than that share beside it. */
+static unsigned nice_of_share(uint32_t percent) {
+    static const unsigned weights[] = {1024, 820, 655, 526, 423, 335, 272, 215, 172, 137,
+                                       110,  87,  70,  56,  45,  36,  29,  23,  18,  15};
+    unsigned nice = 1;
+    while (nice < 20 && weights[nice] * 100 > percent * (1024 + weights[nice]))
+        nice++;
+    return nice;
+}
+
+static int complete_documents(struct arguments *arguments, struct moult_error *error) {
+    struct moult_serve_options *serve = &arguments->serve;
+    uint32_t percent;
+    serve->no_store = strcmp(arguments->store, "none") == 0;
+    if (!serve->no_store && strcmp(arguments->store, "sqlite") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "--store is sqlite or none, not \"%.40s\".",
+                          arguments->store);
+    serve->chunk_tokens = MOULT_CHUNK_TOKENS_AUTO;
+    bool is_word = strcmp(arguments->chunk_tokens, "auto") == 0;
+    if (strcmp(arguments->chunk_tokens, "off") == 0) {
+        serve->chunk_tokens = 0;
+        is_word = true;
+    }
+    if (!is_word && (!read_number(arguments->chunk_tokens, "", MOULT_TOKENS_PER_TEXT_MAX,
+                                  &serve->chunk_tokens) ||
+                     serve->chunk_tokens < MOULT_CHUNK_TOKENS_MIN))
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--chunk-tokens is auto, off, or a number from %d to %d, not \"%.40s\".",
+                          MOULT_CHUNK_TOKENS_MIN, MOULT_TOKENS_PER_TEXT_MAX,
+                          arguments->chunk_tokens);
+    if (!read_number(arguments->reembed_share, "%", 50, &percent) &&
+        !read_number(arguments->reembed_share, "", 50, &percent))
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--reembed-share is 0%% to 50%%, not \"%.40s\".",
+                          arguments->reembed_share);
+    serve->follow_nice = nice_of_share(percent);
+    return 0;
+}
+
+/* Vectors that are somebody else's do not follow the model: he has to say when. */
+static int complete_cutover(struct arguments *arguments, struct moult_error *error) {
+    struct moult_serve_options *serve = &arguments->serve;
+    const char *when = arguments->cutover;
+    serve->swap_wait = strcmp(arguments->swap, "wait") == 0;
+    if (!serve->swap_wait && strcmp(arguments->swap, "overlap") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "--swap is overlap or wait, not \"%.40s\".",
+                          arguments->swap);
+    if (when == NULL)
+        when = serve->no_store && !serve->swap_wait ? "manual" : "auto";
+    serve->cutover_manual = strcmp(when, "manual") == 0;
+    if (!serve->cutover_manual && strcmp(when, "auto") != 0)
+        return moult_fail(error, MOULT_ERROR_INVALID, "--cutover is auto or manual, not \"%.40s\".",
+                          when);
+    if (serve->swap_wait && serve->cutover_manual)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--swap wait and --cutover manual exclude each other: a model that waits "
+                          "for a person is loaded beside the one that serves.");
+    return 0;
+}
+
 static int complete(struct arguments *arguments, char **models, unsigned model_count,
                     struct moult_error *error) {
     struct moult_serve_options *serve = &arguments->serve;
@@ -264,30 +339,12 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
             return -1;
     if (moult_place_use_hub_cache(arguments->hub_cache, error) != 0)
         return -1;
-    if (!moult_precision_parse(arguments->precision, &serve->precision))
-        return moult_fail(error, MOULT_ERROR_INVALID,
-                          "--precision is auto, f32, int16 or int8, not \"%.40s\".",
-                          arguments->precision);
     serve->overlong_error = strcmp(arguments->overlong, "error") == 0;
     if (!serve->overlong_error && strcmp(arguments->overlong, "truncate") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID,
                           "--overlong is truncate or error, not \"%.40s\".", arguments->overlong);
-    serve->cutover_manual = strcmp(arguments->cutover, "manual") == 0;
-    if (!serve->cutover_manual && strcmp(arguments->cutover, "auto") != 0)
-        return moult_fail(error, MOULT_ERROR_INVALID, "--cutover is auto or manual, not \"%.40s\".",
-                          arguments->cutover);
-    serve->swap_wait = strcmp(arguments->swap, "wait") == 0;
-    if (!serve->swap_wait && strcmp(arguments->swap, "overlap") != 0)
-        return moult_fail(error, MOULT_ERROR_INVALID, "--swap is overlap or wait, not \"%.40s\".",
-                          arguments->swap);
-    serve->no_store = strcmp(arguments->store, "none") == 0;
-    if (!serve->no_store && strcmp(arguments->store, "sqlite") != 0)
-        return moult_fail(error, MOULT_ERROR_INVALID, "--store is sqlite or none, not \"%.40s\".",
-                          arguments->store);
-    if (serve->swap_wait && serve->cutover_manual)
-        return moult_fail(error, MOULT_ERROR_INVALID,
-                          "--swap wait and --cutover manual exclude each other: a model that waits "
-                          "for a person is loaded beside the one that serves.");
+    if (complete_documents(arguments, error) != 0 || complete_cutover(arguments, error) != 0)
+        return -1;
     if (arguments->api_key_file != NULL &&
         (arguments->api_key = moult_key_read(arguments->api_key_file, error)) == NULL)
         return -1;

@@ -55,6 +55,20 @@ static void print_event(const json_t *event) {
     print_figures(event);
 }
 
+/* While it embeds documents: ", 1200 of 5000 documents, 210/s, 18 s left" */
+static void print_documents(const json_t *documents) {
+    double per_second = json_number_value(json_object_get(documents, "per_second"));
+    if (!json_is_object(documents))
+        return;
+    printf(", %lld of %lld documents", number_in(documents, "done"),
+           number_in(documents, "total"));
+    if (per_second > 0)
+        printf(", %.0f/s, %.0f s left", per_second,
+               json_number_value(json_object_get(documents, "seconds_left")));
+    if (text_in(documents, "trouble")[0] != '\0')
+        printf(": %s", text_in(documents, "trouble"));
+}
+
 /* Not null: one that runs. */
 static void print_update(const json_t *update) {
     if (!json_is_object(update))
@@ -65,6 +79,7 @@ static void print_update(const json_t *update) {
         printf(" as generation %lld: moult cutover lets it serve", number_in(update, "generation"));
     else if (progress > 0)
         printf(", %.0f %%", 100 * progress);
+    print_documents(json_object_get(update, "documents"));
     putchar('\n');
 }
 
@@ -126,6 +141,7 @@ static void print_one(const json_t *update) {
            phase[0] != '\0' ? phase : text_in(update, "status"));
     if (number_in(update, "generation") != 0)
         printf(", generation %lld", number_in(update, "generation"));
+    print_documents(json_object_get(update, "documents"));
     const char *reason = text_in(update, "reason");
     printf("%s%s\n", reason[0] != '\0' ? ": " : "", reason);
     if (report != NULL)

@@ -30,7 +30,7 @@ struct moult_desk {
     uv_thread_t writing, reading;
     struct moult_store *writer, *reader;      /* Each of its thread, once that runs. */
     unsigned open[QUEUES];                    /* Handed in and not done. The loop's. */
-    bool stopping;                            /* The loop's, too. */
+    bool stopping, given_away;                /* The loop's, too. */
     uv_mutex_t lock;
     uv_cond_t to_write, to_read;
     struct queue queues[QUEUES], finished;    /* And all that follows: under the lock. */
@@ -92,7 +92,9 @@ static int open_reader(struct moult_desk *desk, struct moult_error *error) {
     if (desk->reader == NULL)
         return -1;
     moult_store_time_limit(desk->reader, READ_MS_MAX);
-    return 0;
+    /* A first look opens the log as well, so that files do not come to be open some time later. */
+    struct moult_store_numbers numbers;
+    return moult_store_count(desk->reader, &numbers, error);
 }
 
 /* Writing. */
@@ -271,7 +273,11 @@ struct moult_desk *moult_desk_open(uv_loop_t *loop, const char *folder, bool as_
 }
 
 static void fail_later(struct moult_desk *desk, struct moult_desk_task *task) {
-    moult_fail(&task->error, MOULT_ERROR_UNAVAILABLE, "The server is shutting down.");
+    if (desk->given_away && !desk->stopping)
+        moult_fail(&task->error, MOULT_ERROR_UNAVAILABLE,
+                   "A newer program has just taken over from this one. Send it again.");
+    else
+        moult_fail(&task->error, MOULT_ERROR_UNAVAILABLE, "The server is shutting down.");
     task->failed = true;
     append(&desk->finished, task);
     uv_async_send(&desk->async);
@@ -283,7 +289,7 @@ void moult_desk_hand_in(struct moult_desk *desk, enum moult_desk_queue queue,
     task->failed = false;
     desk->open[queue]++;
     uv_mutex_lock(&desk->lock);
-    if (desk->stopping) {
+    if (desk->stopping || (desk->given_away && queue == MOULT_DESK_WRITE)) {
         fail_later(desk, task);
     } else {
         append(&desk->queues[queue], task);
@@ -317,6 +323,15 @@ void moult_desk_release(struct moult_desk *desk) {
     uv_mutex_lock(&desk->lock);
     desk->held = false;
     uv_cond_signal(&desk->to_write);
+    uv_mutex_unlock(&desk->lock);
+}
+
+void moult_desk_give_away(struct moult_desk *desk) {
+    struct moult_desk_task *task;
+    desk->given_away = true;
+    uv_mutex_lock(&desk->lock);
+    while ((task = take_first(&desk->queues[MOULT_DESK_WRITE])) != NULL)
+        fail_later(desk, task);
     uv_mutex_unlock(&desk->lock);
 }
 

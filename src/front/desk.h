@@ -66,6 +66,10 @@ unsigned moult_desk_waiting(const struct moult_desk *desk, enum moult_desk_queue
 bool moult_desk_hold(struct moult_desk *desk);
 void moult_desk_release(struct moult_desk *desk);
 
+/* Of one that holds: the store is another process's from now on. Writes that wait, and all that
+ * still come, hear so: MOULT_ERROR_UNAVAILABLE. */
+void moult_desk_give_away(struct moult_desk *desk);
+
 /* Takes nothing more. What was handed in is done; what has not begun fails if `at_once`. True once
  * nothing is left; ask again. */
 bool moult_desk_stop(struct moult_desk *desk, bool at_once);

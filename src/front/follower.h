@@ -67,6 +67,43 @@ int moult_followers_admit(const struct moult_followers *followers, const struct 
 uint32_t moult_followers_space(const struct moult_followers *followers,
                                const struct moult_generation *generation);
 
+/* ----------------------------------------------------------------- updates */
+
+/* What it takes to make the vectors of all documents of a slot by another model. */
+struct moult_follow_estimate {
+    uint64_t documents;       /* All of them, … */
+    uint64_t missing;         /* … and those that the model's space has not. */
+    uint64_t disk_bytes;      /* About what these take, … */
+    uint64_t disk_free_bytes; /* … and what there is. */
+};
+typedef void (*moult_estimate_listener)(void *context, uint64_t tag,
+                                        const struct moult_follow_estimate *estimate,
+                                        const struct moult_error *error);
+
+/* False: there is none yet, or nobody keeps any. */
+bool moult_followers_have_documents(const struct moult_slot *slot);
+/* Of a generation whose worker is ready. The listener is called once, from the loop. */
+void moult_followers_estimate(struct moult_generation *generation,
+                              moult_estimate_listener listener, void *context, uint64_t tag);
+/* From now on the generation, which is to become the current one, is led until its lag is small,
+ * and then writes wait for it, too. */
+void moult_followers_lead(struct moult_generation *generation);
+/* No longer: nobody waits for it. */
+void moult_followers_let_go(struct moult_generation *generation);
+/* Nothing that was acknowledged, or will be, is missing in its index. */
+bool moult_followers_arrived(const struct moult_generation *generation);
+
+struct moult_follow_progress {
+    uint64_t documents, documents_total;
+    uint64_t embedded;                /* Of these, by this worker and those before it. */
+    double documents_per_second;      /* That are embedded; 0: none were. */
+    double seconds_left;              /* 0: not known. */
+    unsigned failures;                /* In a row. */
+    const char *trouble;              /* A sentence, or "". */
+};
+void moult_followers_progress(const struct moult_generation *generation,
+                              struct moult_follow_progress *progress);
+
 /* ------------------------------------------------------------------- state */
 
 /* Of the slot's followers, for GET /update_model and /info; a new reference:
@@ -77,11 +114,20 @@ json_t *moult_followers_json(const struct moult_followers *followers,
 
 /* ---------------------------------------------------- what server.c makes of it */
 
-/* NULL with --store none: the slots then know nothing of documents. */
+/* Before any generation is made. Without any, the slots know nothing of documents. `own`: the data
+ * folder is ours to write; a guest (takeover.h) only reads. Blocks. */
 struct moult_followers *moult_followers_open(uv_loop_t *loop, struct moult_slots *slots,
-                                             struct moult_desk *desk, const char *data_folder);
-/* Whether the data folder is ours to write: a guest (takeover.h) only reads. */
+                                             struct moult_desk *desk, const char *data_folder,
+                                             bool own, struct moult_error *error);
+/* It is ours from now on, or no longer. */
 void moult_followers_own(struct moult_followers *followers, bool own);
+/* Somebody reads the table from its beginning: removals are not forgotten meanwhile. */
+void moult_followers_keep_removals(struct moult_followers *followers, bool keep);
+/* Of all spaces of a slot those of these fingerprints stay, the others go; but the newest of the
+ * others stays as well where `keep_newest`, for an update that was broken off. */
+void moult_followers_sweep(struct moult_followers *followers, const struct moult_slot *slot,
+                           char (*fingerprints)[MOULT_SHA256_HEX], unsigned count,
+                           bool keep_newest);
 /* Begins nothing more, and tells those who wait MOULT_WRITE_LATER if `at_once`. True once nothing
  * of it is under way; ask again. */
 bool moult_followers_stop(struct moult_followers *followers, bool at_once);

@@ -25,7 +25,6 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
-#include "base/precision.h"
 #include "front/memory.h"
 #include "front/slot.h"
 
@@ -108,7 +107,8 @@ bool moult_generation_idle(const struct moult_generation *generation) {
 bool moult_generation_unasked(const struct moult_generation *generation) {
     return moult_generation_idle(generation) &&
            (generation->phase != MOULT_GENERATION_CURRENT ||
-            moult_queue_empty(&generation->slot->queue));
+            (moult_queue_empty(&generation->slot->queue) &&
+             generation->slot->writes_waiting == 0));
 }
 
 /* Birth. */
@@ -153,12 +153,12 @@ struct moult_generation *moult_generation_open(struct moult_slot *slot,
     generation->file_bytes = model->bytes;
     generation->installed = phase == MOULT_GENERATION_CURRENT;
     generation->used_ns = moult_clock_ns();
-    generation->rung = model->rung;
     memcpy(generation->revision, model->revision, sizeof generation->revision);
     memcpy(generation->fingerprint, model->fingerprint, sizeof generation->fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s", slot->name);
     if (moult_generation_run(generation, error) != 0) {
         if (phase == MOULT_GENERATION_CANDIDATE) {
+            moult_followers_leave(generation);
             free(generation);
             return NULL;
         }
@@ -171,29 +171,6 @@ struct moult_generation *moult_generation_open(struct moult_slot *slot,
 
 void moult_generation_set_number(struct moult_generation *generation, uint64_t number) {
     generation->number = number;
-}
-
-/* What a run before has found, or the same model on the same CPU: a generation keeps its rung, and
- * nothing is measured twice. */
-static void choose_rung(const struct moult_generation *generation,
-                        struct moult_process_order *order) {
-    const struct moult_slots *slots = generation->slot->slots;
-    const struct moult_rung *rung = &generation->rung;
-    bool known = rung->precision != MOULT_PRECISION_AUTO && strcmp(rung->cpu, slots->cpu) == 0;
-    order->precision = slots->options->precision;
-    if (known && (order->precision == MOULT_PRECISION_AUTO ||
-                  order->precision == rung->precision)) {
-        order->precision = rung->precision;
-        order->fidelity = rung->fidelity;
-    }
-}
-
-static void note_rung(struct moult_generation *generation) {
-    struct moult_rung *rung = &generation->rung;
-    if (!moult_precision_parse(generation->report.precision, &rung->precision))
-        rung->precision = MOULT_PRECISION_AUTO;
-    rung->fidelity = generation->report.fidelity;
-    memcpy(rung->cpu, generation->slot->slots->cpu, sizeof rung->cpu);
 }
 
 int moult_generation_run(struct moult_generation *generation, struct moult_error *error) {
@@ -211,7 +188,6 @@ int moult_generation_run(struct moult_generation *generation, struct moult_error
                  : generation->starved ? MOULT_HASTE_SOME
                                        : MOULT_HASTE_NONE,
     };
-    choose_rung(generation, &order);
     /* A limit is for one that nobody needs yet. What serves, or has served, starts whatever the
      * machine says: there is nothing to be lost by it. */
     generation->promised_bytes =
@@ -220,6 +196,7 @@ int moult_generation_run(struct moult_generation *generation, struct moult_error
     generation->restart_ns = generation->hunger_ns = 0;
     generation->ready = generation->indexed = false;
     generation->run++;
+    moult_followers_equip(generation, &order);
     generation->process =
         moult_process_start(slots->loop, &order, &process_events, generation, error);
     free(folder);
@@ -241,15 +218,15 @@ static void become_ready(struct moult_generation *generation) {
     if (generation->ready_at == 0)
         generation->ready_at = (uint64_t)time(NULL);
     generation->was_ready = true;
-    note_rung(generation);
     snprintf(generation->fingerprint, sizeof generation->fingerprint, "%s",
              generation->report.fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s@%.8s", generation->slot->name,
              generation->fingerprint);
-    moult_log_info("Generation %llu of %s is ready: %s, %u dimensions, %s %s, %u threads.",
+    moult_log_info("Generation %llu of %s is ready: %s, %u dimensions, %s, %u threads.",
                    (unsigned long long)generation->number, generation->slot->name,
                    generation->label, generation->report.dimensions, generation->report.kernels,
-                   generation->report.precision, generation->report.threads);
+                   generation->report.threads);
+    moult_followers_ready(generation);
     slots->events->ready(slots->events_context, generation);
     moult_generation_pump(generation);
 }
@@ -478,6 +455,7 @@ void moult_generation_leave(struct moult_generation *generation) {
     generation->phase = MOULT_GENERATION_GONE;
     generation->restart_ns = generation->drain_until_ns = 0;
     generation->warm_until_ns = generation->kill_ns = generation->wanted_ns = 0;
+    moult_followers_leave(generation);
     leave_slot(slot, generation);
     moult_generation_drop(generation);
     slot->slots->events->gone(slot->slots->events_context, slot);
@@ -499,6 +477,16 @@ static bool begin_with_haste(struct moult_generation *generation) {
                    (unsigned long long)generation->number, generation->slot->name);
     generation->hasty = true;
     return moult_generation_run(generation, &error) == 0;
+}
+
+/* Its documents are being embedded, and which of them did it shows when they are tried again. */
+static bool begin_once_more(struct moult_generation *generation,
+                            const struct moult_process_end *end) {
+    if (!generation->persistent || !generation->was_ready ||
+        generation->strikes >= STRIKES_OUT || generation->slot->slots->stopping)
+        return false;
+    restart(generation, true, end->reason);
+    return true;
 }
 
 static bool is_needed(const struct moult_generation *generation) {
@@ -558,7 +546,7 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
     generation->ready = generation->indexed = false;
     generation->kill_ns = 0;
     if (generation->phase == MOULT_GENERATION_CANDIDATE) {
-        if (!begin_with_haste(generation))
+        if (!begin_with_haste(generation) && !begin_once_more(generation, end))
             end_candidate(generation, end->reason);
     } else if (is_hopeless(generation, was_ready, end)) {
         moult_generation_give_up(generation, end->reason);
@@ -572,6 +560,8 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
                        slot->name, end->asked ? "." : ": ", end->asked ? "" : end->reason);
         moult_generation_leave(generation);
     }
+    if (generation->phase != MOULT_GENERATION_GONE)
+        moult_followers_lost(generation);
     pump_slot(slot);
     moult_generation_drop(generation);
 }

@@ -4,7 +4,8 @@
  *   ───────── ────────────────────────────────── ──────────────────────────────────────────────
  *   ALONE     a successor connects               it says HELLO: CALMING
  *   CALMING   nothing changes the state          OFFER: OFFERED
- *   OFFERED   READY                              YOURS: GIVEN
+ *   OFFERED   READY                              STILLING
+ *   STILLING  no document is being written       YOURS: GIVEN
  *   GIVEN     MINE                               gone
  *
  * From each but ALONE: the successor goes, or lets us wait too long: resume, ALONE. */
@@ -28,7 +29,7 @@
 #define HELLO_NS (5 * 1000000000ull)
 #define LOAD_NS (600 * 1000000000ull)
 
-enum phase { ALONE, CALMING, OFFERED, GIVEN };
+enum phase { ALONE, CALMING, OFFERED, STILLING, GIVEN };
 
 struct moult_handover {
     struct moult_handover_goods goods;
@@ -93,6 +94,14 @@ static void offer(struct moult_handover *handover) {
         give_up(handover, "The new program ended before it had loaded anything.");
 }
 
+static void give(struct moult_handover *handover) {
+    handover->phase = GIVEN;
+    moult_fault_point("handover-yours");
+    if (moult_handover_say(handover->peer_fd, MOULT_HANDOVER_YOURS, "",
+                           handover->goods.lock_fd) != 0)
+        give_up(handover, "The new program ended before it had taken over.");
+}
+
 static void on_look(uv_timer_t *timer) {
     struct moult_handover *handover = timer->data;
     if (moult_clock_ns() >= handover->deadline_ns)
@@ -100,6 +109,8 @@ static void on_look(uv_timer_t *timer) {
                                                : "It said nothing.");
     else if (handover->phase == CALMING && handover->events->calm(handover->context))
         offer(handover);
+    else if (handover->phase == STILLING && handover->events->still(handover->context))
+        give(handover);
 }
 
 static void finish(struct moult_handover *handover) {
@@ -127,11 +138,8 @@ static void hear(struct moult_handover *handover, const struct moult_handover_me
     case MOULT_HANDOVER_READY:
         if (handover->phase != OFFERED)
             break;
-        handover->phase = GIVEN;
-        moult_fault_point("handover-yours");
-        if (moult_handover_say(handover->peer_fd, MOULT_HANDOVER_YOURS, "",
-                               handover->goods.lock_fd) != 0)
-            give_up(handover, "The new program ended before it had taken over.");
+        handover->phase = STILLING;
+        on_look(&handover->look);
         return;
     case MOULT_HANDOVER_MINE:
         if (handover->phase != GIVEN)

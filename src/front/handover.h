@@ -8,7 +8,7 @@
  *     takes no orders any more, cancels the
  *     updates, writes its state for the last time
  *     OFFER with the listening socket              reads the state, loads the models
- *     serves                                       READY
+ *     writes no documents any more, but serves     READY
  *     YOURS with the lock of the data folder       accepts connections, is the main process
  *     serves                                       MINE
  *     drops the lock, stops accepting, answers     writes the state, takes orders
@@ -67,6 +67,9 @@ struct moult_handover_events {
     /* Take no more orders; called again until it is true: nothing changes the state any more,
      * and its last change is on disk. */
     bool (*calm)(void *context);
+    /* It is about to serve: write no document any more; called again until none is being written.
+     * Those that come wait. */
+    bool (*still)(void *context);
     /* The other one has ended, and here is why. Take orders again. */
     void (*resume)(void *context, const char *reason);
     /* It serves. Drop the lock, answer what is there, and end. */

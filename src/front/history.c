@@ -41,6 +41,7 @@ static void add_figures(json_t *json, const struct moult_update_figures *figures
     add_figure(json, "seconds", figures->seconds);
     add_object(json, "phases", phases);
     add_count(json, "fetched_bytes", figures->fetched_bytes);
+    add_count(json, "documents_embedded", figures->documents_embedded);
     add_object(json, "memory", memory);
     add_object(json, "latency", latency);
 }
@@ -109,6 +110,8 @@ static int read_figures(const json_t *object, struct moult_update_figures *figur
             return -1;
     if (read_figure(object, "seconds", &figures->seconds, error) != 0 ||
         read_count(object, "fetched_bytes", false, &figures->fetched_bytes, error) != 0 ||
+        read_count(object, "documents_embedded", false, &figures->documents_embedded, error) !=
+            0 ||
         read_count(memory, "candidate_bytes", false, &figures->candidate_bytes, error) != 0 ||
         read_count(memory, "both_bytes", false, &figures->both_bytes, error) != 0 ||
         read_figure(latency, "p99_before_ms", &figures->p99_before_ms, error) != 0 ||

@@ -4,7 +4,7 @@
  *     {"id": 12, "generation": 7, "result": "live", "reason": "", "asked_by": "person",
  *      "rollback": false, "at": seconds since the epoch, "seconds": 2.31,
  *      "revision": 64 hex digits, "phases": {"fetching": 0.42, "loading": 1.63, …},
- *      "fetched_bytes": 90868376,
+ *      "fetched_bytes": 90868376, "documents_embedded": 50000,
  *      "memory": {"candidate_bytes": 118000000, "both_bytes": 239000000},
  *      "latency": {"p99_before_ms": 3.1, "p99_during_ms": 4.0},
  *      "report": as report.h has it}
@@ -24,6 +24,7 @@ struct moult_update_figures {
     double seconds;                        /* From the order to the end. */
     double phase_seconds[MOULT_PHASES];
     uint64_t fetched_bytes;
+    uint64_t documents_embedded;           /* For it. */
     uint64_t candidate_bytes;              /* Most that its worker had resident. */
     uint64_t both_bytes;                   /* That, and what the current one had resident then. */
     double p99_before_ms, p99_during_ms;   /* Of requests of one text: latency.h. */

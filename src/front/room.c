@@ -289,10 +289,11 @@ enum moult_room moult_room_claim(struct moult_slot *slot, uint64_t file_bytes,
     uint64_t now_ns = moult_clock_ns();
     if (slot->claim.since_ns == 0)
         slot->claim.since_ns = now_ns;
-    slot->claim.bytes = need_of_files(file_bytes);
+    uint64_t index_bytes = moult_followers_index_bytes(slot);
+    slot->claim.bytes = need_of_files(file_bytes) + index_bytes;
     struct wish wish = {.slot = slot,
                         .need_bytes = slot->claim.bytes,
-                        .least_bytes = moult_memory_least(file_bytes),
+                        .least_bytes = moult_memory_least(file_bytes) + index_bytes,
                         .waited_ns = now_ns - slot->claim.since_ns,
                         .now_ns = now_ns,
                         .first = true,

@@ -133,6 +133,25 @@ static int open_news(struct moult_front *front, struct moult_error *error) {
     return 0;
 }
 
+/* A guest only reads: the store is another process's still. */
+static int open_store(struct moult_front *front, struct moult_error *error) {
+    struct moult_server *server = &front->server;
+    const char *data = server->options->data;
+    bool own = front->takeover == NULL;
+    if (server->options->no_store) {
+        moult_log_info("No documents are kept: vectors are somebody else's%s.",
+                       server->options->cutover_manual
+                           ? ", and a new model serves when a person says so (moult cutover)" : "");
+        return 0;
+    }
+    server->desk = moult_desk_open(server->loop, data, !own, error);
+    if (server->desk == NULL)
+        return -1;
+    server->followers =
+        moult_followers_open(server->loop, server->slots, server->desk, data, own, error);
+    return server->followers != NULL ? 0 : -1;
+}
+
 /* What is made here in part is taken down by moult_front_stop(), which knows how far it
  * came. */
 static int open_front(struct moult_front *front, struct moult_error *error) {
@@ -140,20 +159,13 @@ static int open_front(struct moult_front *front, struct moult_error *error) {
     open_handles(front);
     if (moult_front_find_listener(front, error) != 0 || moult_front_open_keeper(front, error) != 0)
         return -1;
-    if (!server->options->no_store) {
-        server->desk = moult_desk_open(server->loop, server->options->data,
-                                       front->takeover != NULL, error);
-        if (server->desk == NULL)
-            return -1;
-    }
     server->slots = moult_slots_open(server->loop, server->options,
                                      moult_keeper_models_folder(front->keeper));
-    if (add_slots(front, error) != 0)
+    if (add_slots(front, error) != 0 || open_store(front, error) != 0)
         return -1;
     server->shelf = moult_shelf_open(server->loop, server->slots, front->keeper);
     server->updates = moult_updates_open(server->loop, server->slots, front->keeper, server->shelf,
                                          on_serving, on_first_update, front);
-    moult_updates_use_desk(server->updates, server->desk);
     if (open_news(front, error) != 0)
         return -1;
     if (front->takeover != NULL)
@@ -257,10 +269,8 @@ static void print_slot(struct moult_slot *slot) {
     printf("moult %s serves %s: generation %llu of %s\n", MOULT_VERSION,
            moult_generation_label(current),
            (unsigned long long)moult_generation_number(current), moult_slot_source(slot));
-    printf("  %u dimensions, up to %u tokens, kernels %s, %s (cosine to f32 at least %.6f), "
-           "%u threads\n",
-           report->dimensions, report->tokens_max, report->kernels, report->precision,
-           report->fidelity, report->threads);
+    printf("  %u dimensions, up to %u tokens, kernels %s %s, %u threads\n", report->dimensions,
+           report->tokens_max, report->kernels, report->precision, report->threads);
 }
 
 static void print_invitation(const struct moult_server *server) {
@@ -362,6 +372,8 @@ static void close_front(struct moult_front *front) {
         moult_shelf_close_handles(front->server.shelf);
     if (front->server.slots != NULL)
         moult_slots_close_handles(front->server.slots);
+    if (front->server.followers != NULL)
+        moult_followers_close_handles(front->server.followers);
     if (front->server.desk != NULL)
         moult_desk_close_handles(front->server.desk);
     if (front->successor != NULL)
@@ -373,13 +385,19 @@ static void close_front(struct moult_front *front) {
     close_handle((uv_handle_t *)&front->watchdog);
 }
 
+static bool is_store_quiet(struct moult_server *server) {
+    if (server->followers != NULL && !moult_followers_stop(server->followers, true))
+        return false;
+    return server->desk == NULL || moult_desk_stop(server->desk, false);
+}
+
 static bool is_retired(struct moult_front *front) {
     struct moult_server *server = &front->server;
     bool retired = server->updates == NULL || moult_slots_retire_all(server->slots);
     bool quiet = server->updates == NULL || moult_updates_stop(server->updates, SHUTTING_DOWN);
     quiet = (server->poll == NULL || moult_poll_stop(server->poll)) && quiet;
-    quiet = (server->desk == NULL || moult_desk_stop(server->desk, false)) && quiet;
     quiet = quiet && (front->http == NULL || moult_http_quiet(front->http));
+    quiet = is_store_quiet(server) && quiet;
     return retired && quiet && (front->keeper == NULL || moult_keeper_quiet(front->keeper));
 }
 
@@ -395,6 +413,8 @@ static bool hooks_are_over(struct moult_front *front) {
 
 static void give_up_waiting(struct moult_front *front) {
     moult_slots_stop(front->server.slots, true);
+    if (front->server.followers != NULL)
+        moult_followers_stop(front->server.followers, true);
     if (front->server.desk != NULL)
         moult_desk_stop(front->server.desk, true);
 }
@@ -427,6 +447,8 @@ static void free_front(struct moult_front *front) {
         moult_updates_free(front->server.updates);
     if (front->server.shelf != NULL)
         moult_shelf_free(front->server.shelf);
+    if (front->server.followers != NULL)
+        moult_followers_free(front->server.followers);
     if (front->server.slots != NULL)
         moult_slots_free(front->server.slots);
     if (front->server.desk != NULL)

@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "front/desk.h"
+#include "front/follower.h"
 #include "front/hook.h"
 #include "front/http_listen.h"
 #include "front/metrics.h"
@@ -19,9 +20,10 @@ struct moult_server {
     uv_loop_t *loop;
     const struct moult_serve_options *options;
     struct moult_slots *slots;
+    struct moult_desk *desk;         /* NULL with --store none: there are no documents. */
+    struct moult_followers *followers;   /* The same. */
     struct moult_shelf *shelf;
     struct moult_updates *updates;
-    struct moult_desk *desk;         /* NULL with --store none: there are no documents. */
     struct moult_poll *poll;         /* NULL without --update-every. */
     struct moult_listener listener;  /* Where connections come from. */
     bool stopping;                   /* SIGTERM came: what was admitted is answered, no more. */

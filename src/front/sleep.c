@@ -40,7 +40,6 @@ struct moult_generation *moult_generation_shelve(struct moult_slot *slot,
     generation->worker_bytes = model->memory_bytes;
     generation->ready_at = model->since;
     generation->report.dimensions = model->dimensions;
-    generation->rung = model->rung;
     memcpy(generation->revision, model->revision, sizeof generation->revision);
     memcpy(generation->fingerprint, model->fingerprint, sizeof generation->fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s@%.8s", slot->name,
@@ -78,6 +77,7 @@ void moult_generation_fall_asleep(struct moult_generation *generation) {
     struct moult_slot *slot = generation->slot;
     generation->asleep = true;
     generation->falling_asleep = generation->by_name = generation->ready = false;
+    moult_followers_lost(generation);
     generation->strikes = 0;
     generation->restart_ns = generation->warm_until_ns = generation->kill_ns = 0;
     moult_generation_hold(generation);
@@ -147,8 +147,10 @@ static bool has_other_workers(const struct moult_generation *generation) {
 static void refuse(struct moult_generation *generation, const char *message) {
     generation->wanted_ns = 0;
     moult_slots_refuse(&generation->queue, message);
-    if (generation->phase == MOULT_GENERATION_CURRENT)
+    if (generation->phase == MOULT_GENERATION_CURRENT) {
         moult_slots_refuse(&generation->slot->queue, message);
+        moult_followers_refuse(generation->slot, message);
+    }
     moult_generation_settle(generation);
 }
 

@@ -61,7 +61,6 @@ struct moult_generation {
     char label[MOULT_MODEL_NAME_BYTES_MAX + 16];
     enum moult_generation_phase phase;
     struct moult_worker_report report;   /* Of the last run that became ready, or loads. */
-    struct moult_rung rung;           /* As an earlier run had it, or as the state has it. */
     bool was_ready;
     uint64_t ready_at;                /* Seconds since the epoch. */
     bool kept;                        /* An update is about to take it back: it must not retire. */
@@ -84,7 +83,9 @@ struct moult_generation {
     /* The present run. */
     struct moult_process *process;    /* NULL between two runs. */
     uint64_t run;                     /* Its number, from 1. */
+    struct moult_follower *follower;  /* follow.h; NULL: it has had no worker, or no documents. */
     bool indexed;                     /* Its index has all that searches are promised. */
+    bool persistent;                  /* A candidate whose worker is started again when it dies. */
     uint64_t promised_bytes;          /* Of memory, until it is ready; 0: no limit. */
     bool starved;                     /* A candidate that got no CPU, … */
     bool hasty;                       /* … and is loading once more for that. */
@@ -118,6 +119,7 @@ struct moult_slot {
     unsigned generation_count;
     struct moult_latency latency;
     struct moult_queue queue;
+    unsigned writes_waiting;          /* Until it has documents in its index: it must not sleep. */
     struct moult_asked *asked;        /* NULL: nobody wants to know what changes. */
     bool swapping;                    /* Nobody of it gets a worker but a candidate (swap.c). */
     uint64_t restarts;                /* Of workers that ended unasked. */
@@ -145,16 +147,16 @@ struct moult_slots_events {
     void (*differs)(void *context, struct moult_generation *generation);
     /* One has nothing left to answer: from now on it may be retired to make room. */
     void (*drained)(void *context, struct moult_slot *slot);
+    /* The follower of one has got further, or is in trouble. */
+    void (*followed)(void *context, struct moult_generation *generation);
 };
 
 struct moult_slots {
     uv_loop_t *loop;
     const struct moult_serve_options *options;
     struct moult_followers *followers;   /* NULL: there are no documents. */
-    struct moult_given *given;        /* Vectors that came with them (given.h); NULL: none. */
     char *models_folder;              /* DATA/models */
     uint32_t threads;
-    char cpu[MOULT_CPU_BYTES];        /* As rungs have it. */
     struct moult_slot *slots;         /* [count] */
     unsigned count;
     uint32_t waiting_texts;
@@ -278,6 +280,24 @@ bool moult_generation_unasked(const struct moult_generation *generation);
 void moult_generation_join(struct moult_slot *slot, struct moult_generation *generation);
 /* Does what is due, and says when to look again (UINT64_MAX: never). */
 uint64_t moult_generation_tick(struct moult_generation *generation, uint64_t now_ns);
+
+/* followers.c: what it is told of generations; nothing where there are no documents. */
+struct moult_process_order;
+/* A worker is about to be started: the files that it is to inherit. */
+void moult_followers_equip(struct moult_generation *generation,
+                           struct moult_process_order *order);
+/* It is ready; it is gone; nobody will have one any more. */
+void moult_followers_ready(struct moult_generation *generation);
+void moult_followers_lost(struct moult_generation *generation);
+void moult_followers_leave(struct moult_generation *generation);
+/* A candidate has just become the current one. */
+void moult_followers_cut_over(struct moult_generation *candidate);
+/* Something that decides who is followed has changed. */
+void moult_followers_look(const struct moult_slot *slot);
+/* About what an index of the slot's documents needs in memory. */
+uint64_t moult_followers_index_bytes(const struct moult_slot *slot);
+/* The current one has no worker, and cannot have one. */
+void moult_followers_refuse(struct moult_slot *slot, const char *reason);
 
 /* job.c */
 void moult_job_list_append(struct moult_job_list *list, struct moult_job *job);

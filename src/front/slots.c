@@ -16,15 +16,6 @@
 static void on_deliver(uv_timer_t *timer);
 static void on_clock(uv_timer_t *timer);
 
-/* The bits of a rung depend on the CPU, on which of its instructions may be used, and on moult. */
-static void name_cpu(char name[MOULT_CPU_BYTES]) {
-    const char *level = getenv("MOULT_CPU");
-    char cpu[100];
-    moult_machine_cpu(cpu, sizeof cpu);
-    snprintf(name, MOULT_CPU_BYTES, "%s%s%.16s, moult " MOULT_VERSION, cpu[0] ? cpu : "unknown",
-             level != NULL ? " as " : "", level != NULL ? level : "");
-}
-
 struct moult_slots *moult_slots_open(uv_loop_t *loop, const struct moult_serve_options *options,
                                      const char *models_folder) {
     struct moult_slots *slots = moult_allocate(1, sizeof *slots);
@@ -34,7 +25,6 @@ struct moult_slots *moult_slots_open(uv_loop_t *loop, const struct moult_serve_o
     slots->threads = options->threads > 0 ? options->threads : moult_machine_threads();
     slots->slots = moult_allocate(MOULT_SLOTS_MAX, sizeof *slots->slots);
     slots->clock_ns = UINT64_MAX;
-    name_cpu(slots->cpu);
     uv_timer_init(loop, &slots->deliver);
     uv_timer_init(loop, &slots->clock);
     slots->deliver.data = slots->clock.data = slots;
@@ -113,8 +103,10 @@ int moult_slots_submit(struct moult_slots *slots, struct moult_job *job, uint32_
         return -1;
     job->admitted_ns = generation->used_ns = moult_clock_ns();
     moult_job_wait(job);
-    if (job->searches && !generation->indexed)
+    if (job->searches && !generation->indexed) {
         moult_slots_wake_by(slots, job->admitted_ns);
+        moult_followers_look(job->slot);
+    }
     moult_generation_pump(generation);
     return 0;
 }
@@ -205,6 +197,7 @@ void moult_slot_cut_over(struct moult_slot *slot, struct moult_generation *candi
         moult_generation_drain(old);
     else if (old != NULL)
         moult_generation_retire(old);
+    moult_followers_cut_over(candidate);
     moult_generation_pump(candidate);
 }
 

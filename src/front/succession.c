@@ -69,12 +69,13 @@ int moult_front_open_keeper(struct moult_front *front, struct moult_error *error
 /* From loading to serving. */
 
 static bool calm(void *context);
+static bool still(void *context);
 static void resume(void *context, const char *reason);
 static void on_gone(void *context);
 
 /* A server that nobody can take over from serves all the same. */
 static void await_successor(struct moult_front *front) {
-    static const struct moult_handover_events events = {calm, resume, on_gone};
+    static const struct moult_handover_events events = {calm, still, resume, on_gone};
     const struct moult_server *server = &front->server;
     const struct moult_handover_goods goods = {
         .host = server->options->host,
@@ -158,6 +159,10 @@ static void on_yours(void *context, int lock_fd) {
     leave_takeover(front);
     front->took_over = true;
     moult_keeper_release(front->keeper);
+    if (front->server.desk != NULL) {
+        moult_desk_release(front->server.desk);
+        moult_followers_own(front->server.followers, true);
+    }
     moult_updates_resume(front->server.updates);
     moult_front_try_serving(front);
     if (moult_front_raise(front, false, &error) != 0)
@@ -177,9 +182,18 @@ static void on_refused(void *context, const char *reason) {
 static bool calm(void *context) {
     struct moult_front *front = context;
     front->server.handing_over = true;
+    if (front->server.followers != NULL)
+        moult_followers_keep_removals(front->server.followers, true);
     return moult_updates_stop(front->server.updates,
                               "A newer program is about to take over: order it again.") &&
            moult_keeper_hold(front->keeper);
+}
+
+/* From here on the table is the other one's to write. What was written before is acknowledged when
+ * it has embedded it, which is seen in the table. */
+static bool still(void *context) {
+    struct moult_front *front = context;
+    return front->server.desk == NULL || moult_desk_hold(front->server.desk);
 }
 
 static void go_on(const char *reason) {
@@ -191,6 +205,10 @@ static void resume(void *context, const char *reason) {
     struct moult_front *front = context;
     front->server.handing_over = false;
     moult_keeper_release(front->keeper);
+    if (front->server.desk != NULL) {
+        moult_desk_release(front->server.desk);
+        moult_followers_keep_removals(front->server.followers, false);
+    }
     moult_updates_resume(front->server.updates);
     go_on(reason);
 }
@@ -198,6 +216,10 @@ static void resume(void *context, const char *reason) {
 static void on_gone(void *context) {
     struct moult_front *front = context;
     moult_keeper_give_away(front->keeper);
+    if (front->server.desk != NULL) {
+        moult_desk_give_away(front->server.desk);
+        moult_followers_own(front->server.followers, false);
+    }
     moult_handover_close(front->handover, "");
     front->handover = NULL;
     front->handed_over = true;
@@ -233,6 +255,8 @@ void moult_front_upgrade(struct moult_front *front) {
 void moult_front_leave_succession(struct moult_front *front) {
     if (front->handover != NULL)
         moult_handover_close(front->handover, "It was asked to stop.");
+    if (front->handover != NULL && front->server.desk != NULL)
+        moult_desk_release(front->server.desk);
     front->handover = NULL;
     leave_takeover(front);
 }

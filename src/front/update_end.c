@@ -102,6 +102,9 @@ static void describe(const struct moult_update_figures *figures, struct moult_bu
     if (figures->fetched_bytes > 0)
         moult_buffer_format(text, ", %.1f MB fetched",
                             (double)figures->fetched_bytes / 1e6);
+    if (figures->documents_embedded > 0)
+        moult_buffer_format(text, ", %llu documents embedded",
+                            (unsigned long long)figures->documents_embedded);
     if (figures->candidate_bytes > 0)
         moult_buffer_format(text, ", worker %.0f MiB",
                             (double)figures->candidate_bytes / (double)MOULT_MIB);
@@ -154,8 +157,8 @@ static void tell_of_end(struct moult_update *update) {
 static void let_go(struct moult_update *update) {
     if (update->fetch != NULL)
         moult_fetch_cancel(update->fetch);
-    moult_update_stop_trial(update);
     moult_update_stop_comparing(update);
+    moult_update_let_documents_go(update);
     if (update->phase >= MOULT_PHASE_ROOM && update->phase <= MOULT_PHASE_LOAD)
         moult_room_let_go(update->slot);
     moult_update_end_swap(update);
@@ -197,6 +200,8 @@ void moult_update_end(struct moult_update *update, enum moult_update_status stat
     struct moult_updates *updates = update->updates;
     leave_place(update, status);
     update->status = status;
+    if (status == MOULT_UPDATE_LIVE)
+        updates->has_gone_live[moult_updates_index(update->slot)] = true;
     update->reason = moult_copy_string(reason);
     update->next_ended = updates->ended;
     updates->ended = update;

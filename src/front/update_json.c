@@ -2,10 +2,10 @@
 #include "front/update_run.h"
 
 static double progress_of(const struct moult_update *update) {
+    if (update->phase == MOULT_PHASE_REEMBED)
+        return moult_update_documents_progress(update);
     if (update->comparison != NULL)
         return moult_comparison_progress(update->comparison);
-    if (update->trial != NULL)
-        return moult_trial_progress(update->trial);
     if (update->phase != MOULT_PHASE_LOAD || update->candidate == NULL)
         return update->progress;
     moult_generation_refresh(update->candidate);
@@ -23,6 +23,8 @@ static json_t *update_json(const struct moult_update *update) {
         json_object_set_new(json, "generation", json_integer((json_int_t)update->number));
     if (update->revision[0] != '\0')
         json_object_set_new(json, "revision", json_string(update->revision));
+    if (update->phase == MOULT_PHASE_REEMBED)
+        json_object_set_new(json, "documents", moult_update_documents_json(update));
     if (update->report != NULL)
         json_object_set_new(json, "report", moult_report_json(update->report));
     return json;
@@ -34,13 +36,16 @@ static json_t *slot_json(struct moult_updates *updates, struct moult_slot *slot)
     const struct moult_generation *current = moult_slot_current(slot);
     const unsigned at = moult_updates_index(slot);
     json_t *history = json_array();
+    json_t *followers = updates->slots->followers != NULL
+                            ? moult_followers_json(updates->slots->followers, slot)
+                            : json_array();
     for (unsigned i = 0; i < record->history_count; i++)
         json_array_append_new(history, moult_event_json(&record->history[i]));
-    return json_pack("{s:s, s:I, s:s, s:b, s:s, s:o, s:o, s:o}", "name", slot->name, "generation",
-                     (json_int_t)(current != NULL ? current->number : 0), "fingerprint",
-                     current != NULL ? current->fingerprint : "", "loaded",
+    return json_pack("{s:s, s:I, s:s, s:b, s:s, s:o, s:o, s:o, s:o}", "name", slot->name,
+                     "generation", (json_int_t)(current != NULL ? current->number : 0),
+                     "fingerprint", current != NULL ? current->fingerprint : "", "loaded",
                      current != NULL && moult_generation_loaded(current), "source", slot->source,
-                     "update", update_json(updates->running[at]), "next",
+                     "followers", followers, "update", update_json(updates->running[at]), "next",
                      update_json(updates->next[at]), "history", history);
 }
 

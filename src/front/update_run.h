@@ -1,7 +1,8 @@
 /* What update.c and the other update*.c know of an update, and nobody else does.
  *
  * update.c is the state machine. Around it stand the orders that begin updates, join and supersede
- * them (update_order.c), what changes by them (update_compare.c), their ends and who hears of them
+ * them (update_order.c), the documents that follow (update_reembed.c), what changes by them
+ * (update_compare.c), their ends and who hears of them
  * (update_end.c), what each took (update_measure.c), what is done without an order, for a model
  * that cannot be restored or keeps dying (update_restore.c), what is shown of it all
  * (update_json.c), the clearing away of revisions (update_sweep.c), and what runs them
@@ -15,7 +16,6 @@
 #include "front/shelf.h"
 #include "front/slot.h"
 #include "front/sweep.h"
-#include "front/trial.h"
 #include "front/update.h"
 
 #define MOULT_UPDATE_NOTE_BYTES 512
@@ -61,8 +61,8 @@ struct moult_update {
     bool judged;                         /* It has come so far that what it fetched counts. */
     uint64_t number;
     struct moult_generation *candidate;  /* Referenced. */
+    uint64_t disk_bytes;                 /* That its documents need. */
     struct moult_comparison *comparison; /* While it compares. */
-    struct moult_trial *trial;           /* While it is on trial. */
     struct moult_report *report;         /* What came of that; NULL: nothing yet. */
     unsigned deaths;                     /* Of its worker, one soon after the other. */
     struct moult_update_before before;   /* While it persists. */
@@ -78,7 +78,6 @@ struct moult_updates {
     struct moult_slots *slots;
     struct moult_keeper *keeper;
     struct moult_shelf *shelf;
-    struct moult_desk *desk;             /* NULL: there are no documents. */
     void (*serving_event)(void *context, struct moult_slot *slot);
     moult_update_listener failed_event;
     void *context;
@@ -96,6 +95,7 @@ struct moult_updates {
     } observers[MOULT_UPDATE_OBSERVERS_MAX];
     unsigned observer_count;
     bool serving[MOULT_SLOTS_MAX];
+    bool has_gone_live[MOULT_SLOTS_MAX];   /* An update has, since the start. */
     struct moult_update *running[MOULT_SLOTS_MAX], *next[MOULT_SLOTS_MAX];
     /* A rollback for the case that the one that runs fails. */
     struct moult_update *take_over[MOULT_SLOTS_MAX];
@@ -164,19 +164,24 @@ void moult_update_measure_memory(struct moult_update *update);
 /* `was_nothing`: a poll without news, of which nothing is kept. */
 void moult_update_measure_end(struct moult_update *update, bool was_nothing);
 
+/* update_reembed.c */
+bool moult_update_wants_documents(const struct moult_update *update);
+void moult_update_reembed(struct moult_update *update);
+/* The follower of its candidate has got further, or is in trouble. */
+void moult_update_followed(struct moult_update *update);
+/* It has ended, or its candidate has: nobody waits for that one's index. */
+void moult_update_let_documents_go(struct moult_update *update);
+double moult_update_documents_progress(const struct moult_update *update);
+/* A new reference: {"done", "total", "embedded", "disk_bytes", "per_second"?, "seconds_left"?,
+ * "trouble"?}. */
+json_t *moult_update_documents_json(const struct moult_update *update);
+
 /* update_compare.c */
 bool moult_update_wants_comparison(const struct moult_update *update);
 void moult_update_compare(struct moult_update *update);
 void moult_update_stop_comparing(struct moult_update *update);
 void moult_update_note_report(const struct moult_update *update,
                               struct moult_state_event *event);
-
-/* update_trial.c */
-bool moult_update_wants_trial(const struct moult_update *update);
-void moult_update_begin_trial(struct moult_update *update);
-void moult_update_stop_trial(struct moult_update *update);
-/* A person has said that it may serve. */
-void moult_update_hurry_trial(struct moult_update *update);
 
 /* update_restore.c */
 /* Reads an update's revision again, on the pool; moult_update_verified() hears of it. */

@@ -123,6 +123,13 @@ static void on_drained(void *context, struct moult_slot *slot) {
     moult_updates_kick(context);
 }
 
+static void on_followed(void *context, struct moult_generation *generation) {
+    struct moult_updates *updates = context;
+    struct moult_update *update = updates->running[moult_updates_index(generation->slot)];
+    if (update != NULL && update->candidate == generation)
+        moult_update_followed(update);
+}
+
 bool moult_updates_busy(const struct moult_updates *updates) {
     for (unsigned i = 0; i < updates->slots->count; i++) {
         const struct moult_update *running = updates->running[i];
@@ -148,6 +155,7 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
         .gone = on_gone,
         .differs = moult_updates_on_differs,
         .drained = on_drained,
+        .followed = on_followed,
     };
     struct moult_updates *updates = moult_allocate(1, sizeof *updates);
     updates->loop = loop;
@@ -182,10 +190,6 @@ int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
     slot->current =
         moult_generation_open(slot, &record->current, MOULT_GENERATION_CURRENT, error);
     return 0;
-}
-
-void moult_updates_use_desk(struct moult_updates *updates, struct moult_desk *desk) {
-    updates->desk = desk;
 }
 
 bool moult_updates_stop(struct moult_updates *updates, const char *why) {
