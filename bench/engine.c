@@ -104,7 +104,10 @@ static void print_vectors(const struct moult_model *model, const struct work *wo
 int main(int argc, char **argv) {
     static struct work works[CASES_MAX];
     struct moult_error error = {0};
-    struct moult_model *model = argc >= 2 ? moult_model_open(argv[1], 1, &error) : NULL;
+    enum moult_precision precision = MOULT_PRECISION_F32;
+    bool known = argc <= 3 || moult_precision_parse(argv[3], &precision);
+    struct moult_model *model =
+        argc >= 2 && known ? moult_model_open(argv[1], 1, precision, &error) : NULL;
     struct moult_encoder *encoder;
     uint32_t count = 0;
     char word[16];
@@ -116,7 +119,7 @@ int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[2], "cpu") == 0)
         clock_id = CLOCK_THREAD_CPUTIME_ID;
     encoder = moult_encoder_open(model, TOKENS_MAX);
-    printf("%s\n", moult_model_info(model)->kernels);
+    printf("%s %s\n", moult_model_info(model)->kernels, moult_model_info(model)->precision);
     fflush(stdout);
     while (read_word(word)) {
         if (strcmp(word, "case") == 0 && count < CASES_MAX) {

@@ -52,8 +52,8 @@ struct moult_model;
 struct moult_model_info {
     const char *architecture;     /* "bert" */
     const char *pooling;          /* "mean", "cls" or "max" */
-    const char *kernels;          /* "c", "avx2", "avx512" */
-    const char *precision;        /* "f32" */
+    const char *kernels;          /* "c", "avx2", "avx512", "avx512vnni" */
+    const char *precision;        /* "f32", "int16", "int8" */
     const char *fingerprint;      /* 64 hex digits: see docs/fingerprint.md. */
     const char *query_prompt;     /* "" where the model has none. */
     const char *document_prompt;  /* "" where the model has none. */
@@ -61,6 +61,7 @@ struct moult_model_info {
     uint32_t tokens_max;          /* Per text, special tokens included. */
     uint32_t vocabulary_size;
     uint32_t layers;
+    double fidelity;              /* The least cosine between vectors and those of f32. */
     bool normalized;              /* The model itself ends in unit vectors. */
 };
 
@@ -78,10 +79,11 @@ struct moult_text_report {
 
 /* Loads, verifies and packs the model in `folder`. `threads` is the most that
  * one moult_model_encode() call uses (0: as many as this process may run on).
+ * `precision`: with MOULT_PRECISION_AUTO the model tells which it has taken.
  * Returns NULL and fills `error` when the folder is not a model that can be
  * served. The caller closes the model. */
 struct moult_model *moult_model_open(const char *folder, uint32_t threads,
-                                     struct moult_error *error);
+                                     enum moult_precision precision, struct moult_error *error);
 void moult_model_close(struct moult_model *model);
 
 /* Owned by the model. */
@@ -89,7 +91,7 @@ const struct moult_model_info *moult_model_info(const struct moult_model *model)
 
 /* Writes `count` vectors of C floats into `vectors` [B][C] and, where `reports`
  * is not NULL, as many reports. The bits of a vector depend on its text, the
- * fingerprint and the kernels alone: not on its neighbours nor on `threads`.
+ * fingerprint, the precision and the kernels alone: not on its neighbours nor on `threads`.
  * Returns 0, or -1 with `error` filled; then nothing of `vectors` is to be used. */
 int moult_model_encode(const struct moult_model *model, const struct moult_text *texts,
                        size_t count, enum moult_prompt prompt, float *vectors,

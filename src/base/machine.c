@@ -335,6 +335,17 @@ uint64_t moult_machine_peak_bytes(int pid) {
     return read_keyed(folder, "/status", "VmHWM") * 1024;
 }
 
+void moult_machine_cpu(char *name, size_t capacity) {
+    char *text = read_text("", "/proc/cpuinfo");
+    char *found = text != NULL ? strstr(text, "model name") : NULL;
+    name[0] = '\0';
+    if (found != NULL && (found = strchr(found, ':')) != NULL) {
+        found += strspn(found, ": \t");
+        snprintf(name, capacity, "%.*s", (int)strcspn(found, "\n"), found);
+    }
+    free(text);
+}
+
 void moult_machine_times(int pid, struct moult_process_times *times) {
     char path[64];
     *times = (struct moult_process_times){0};

@@ -2,6 +2,7 @@
 #ifndef MOULT_BASE_MACHINE_H
 #define MOULT_BASE_MACHINE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Threads that can run at once: affinity mask and cpu.max (rounded up), at least 1. */
@@ -21,6 +22,8 @@ struct moult_process_times {
     uint64_t ran_ns, waited_ns;
 };
 void moult_machine_times(int pid, struct moult_process_times *times);
+/* The model of CPU, as the machine calls it; "" where it does not. */
+void moult_machine_cpu(char *name, size_t capacity);
 /* CLOCK_MONOTONIC. */
 uint64_t moult_clock_ns(void);
 

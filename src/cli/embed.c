@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "base/precision.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
@@ -29,6 +30,7 @@ struct options {
     const char *input;      /* NULL: standard input. */
     const char *output;     /* NULL: standard output. */
     uint32_t threads;
+    enum moult_precision precision;
     enum moult_prompt prompt;
     bool jsonl;
     bool help;
@@ -63,6 +65,8 @@ static const char usage[] =
     "                    where it ends in .npy, else lines {\"index\", \"embedding\"}\n"
     "  --prompt NAME     put the model's prompt before each text: query or document (default:\n"
     "                    the model's default prompt, if it has one)\n"
+    "  --precision RUNG  arithmetic: f32, int16, int8, or auto, the fastest here whose vectors\n"
+    "                    stay within a cosine of 0.9999 of f32 (default: auto)\n"
     "  --threads N       compute threads (default: as many as this process may use)\n"
     "  --help            this text\n";
 
@@ -114,6 +118,7 @@ static int read_options(int argc, char **argv, struct options *options) {
     static const struct option known[] = {
         {"input", required_argument, NULL, 'i'},  {"output", required_argument, NULL, 'o'},
         {"jsonl", no_argument, NULL, 'j'},        {"prompt", required_argument, NULL, 'p'},
+        {"precision", required_argument, NULL, 'r'},
         {"threads", required_argument, NULL, 't'}, {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -127,6 +132,10 @@ static int read_options(int argc, char **argv, struct options *options) {
         case 'j': options->jsonl = true; break;
         case 'h': options->help = true; break;
         case 'p': result = read_prompt(optarg, &options->prompt); break;
+        case 'r':
+            if (!moult_precision_parse(optarg, &options->precision))
+                result = refuse("--precision takes auto, f32, int16 or int8.", "");
+            break;
         case 't': result = read_threads(optarg, &options->threads); break;
         default: result = -1;
         }
@@ -258,7 +267,11 @@ static struct moult_model *load(const struct options *options, struct moult_erro
     files = moult_model_files_open(fd, error);
     close(fd);
     if (files != NULL)
-        model = moult_model_load(files, moult_kernels_best(), options->threads, &progress, error);
+        model = moult_model_load(
+            files, moult_kernels_best(),
+            &(struct moult_model_options){.threads = options->threads,
+                                          .precision = options->precision},
+            &progress, error);
     moult_model_files_close(files);
     moult_progress_end(&bar);
     if (model == NULL)

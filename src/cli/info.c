@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/precision.h"
 #include "cli/cli.h"
 #include "moult.h"
 
@@ -15,15 +16,17 @@ static const char usage[] =
     "Loads and verifies the model in the folder MODEL, and prints what it is.\n"
     "\n"
     "  --json            as one JSON object\n"
+    "  --precision RUNG  load it in f32, int16, int8, or auto: what this CPU would take\n"
+    "                    (default: auto)\n"
     "  --help            this text\n";
 
 /* One list for both forms. */
 static json_t *describe(const struct moult_model_info *info) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:b, s:s, s:s}",
+    return json_pack("{s:s, s:s, s:s, s:s, s:f, s:s, s:i, s:i, s:i, s:i, s:b, s:s, s:s}",
                      "fingerprint", info->fingerprint, "architecture", info->architecture,
-                     "pooling", info->pooling, "precision", info->precision, "kernels",
-                     info->kernels, "layers", (int)info->layers, "dimensions",
-                     (int)info->dimensions, "tokens_max", (int)info->tokens_max,
+                     "pooling", info->pooling, "precision", info->precision, "fidelity",
+                     info->fidelity, "kernels", info->kernels, "layers", (int)info->layers,
+                     "dimensions", (int)info->dimensions, "tokens_max", (int)info->tokens_max,
                      "vocabulary_size", (int)info->vocabulary_size, "normalized",
                      info->normalized, "query_prompt", info->query_prompt, "document_prompt",
                      info->document_prompt);
@@ -45,9 +48,9 @@ static void print_lines(json_t *facts) {
     }
 }
 
-static int show(const char *folder, bool as_json) {
+static int show(const char *folder, enum moult_precision precision, bool as_json) {
     struct moult_error error = {0};
-    struct moult_model *model = moult_model_open(folder, 1, &error);
+    struct moult_model *model = moult_model_open(folder, 1, precision, &error);
     json_t *facts;
 
     if (model == NULL) {
@@ -68,7 +71,9 @@ static int show(const char *folder, bool as_json) {
 
 int moult_cli_info(int argc, char **argv) {
     static const struct option known[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"json", no_argument, NULL, 'j'}, {"precision", required_argument, NULL, 'r'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    enum moult_precision precision = MOULT_PRECISION_AUTO;
     bool as_json = false;
     int option;
 
@@ -78,13 +83,18 @@ int moult_cli_info(int argc, char **argv) {
             fputs(usage, stdout);
             return 0;
         }
-        if (option != 'j')
+        if (option == 'j') {
+            as_json = true;
+        } else if (option != 'r') {
             return 2;
-        as_json = true;
+        } else if (!moult_precision_parse(optarg, &precision)) {
+            fputs("moult info: --precision takes auto, f32, int16 or int8.\n", stderr);
+            return 2;
+        }
     }
     if (optind + 1 != argc) {
         fputs("moult info: Name one model folder. See moult info --help.\n", stderr);
         return 2;
     }
-    return show(argv[optind], as_json);
+    return show(argv[optind], precision, as_json);
 }

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/precision.h"
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/places.h"
@@ -22,7 +23,7 @@
 
 struct arguments {
     struct moult_serve_options serve;
-    const char *api_key_file, *overlong, *cutover, *swap, *hook_secret_file;
+    const char *api_key_file, *overlong, *cutover, *swap, *hook_secret_file, *precision;
     const char *store, *chunk_tokens, *reembed_share;
     struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
     const char *hub_cache;
@@ -65,6 +66,10 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          MOULT_OPTION_FLAG, &serve->take_over, 0, 0},
         {"--threads", "N", "0", "threads that compute; 0: what the machine or its\ncontainer gives",
          MOULT_OPTION_NUMBER, &serve->threads, 0, MOULT_THREADS_MAX},
+        {"--precision", "RUNG", "auto",
+         "arithmetic of the models: f32, int16 or int8, or auto, the fastest\nhere whose vectors "
+         "stay within a cosine of 0.9999 of f32",
+         MOULT_OPTION_TEXT, &arguments->precision, 0, 0},
         {"--keep-warm", "TIME", "10m", "how long a replaced model keeps its worker",
          MOULT_OPTION_SECONDS, &serve->keep_warm_s, 0, 366 * 86400},
         {"--cutover", "WHEN", NULL, "a new model serves as soon as it can (auto), or when a\n"
@@ -339,6 +344,10 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
             return -1;
     if (moult_place_use_hub_cache(arguments->hub_cache, error) != 0)
         return -1;
+    if (!moult_precision_parse(arguments->precision, &serve->precision))
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--precision is auto, f32, int16 or int8, not \"%.40s\".",
+                          arguments->precision);
     serve->overlong_error = strcmp(arguments->overlong, "error") == 0;
     if (!serve->overlong_error && strcmp(arguments->overlong, "truncate") != 0)
         return moult_fail(error, MOULT_ERROR_INVALID,

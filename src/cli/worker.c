@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/precision.h"
 #include "cli/cli.h"
 #include "worker/worker.h"
 
@@ -34,6 +35,13 @@ static bool read_number(const char **text, unsigned long max, unsigned long *num
 
 static bool read_only_number(const char *text, unsigned long max, unsigned long *number) {
     return read_number(&text, max, number) && *text == '\0';
+}
+
+/* From 0 to 1. */
+static bool read_fidelity(const char *text, double *fidelity) {
+    char *end;
+    *fidelity = strtod(text, &end);
+    return end != text && *end == '\0' && *fidelity >= 0 && *fidelity <= 1;
 }
 
 /* "3,4,5": how many they are, or 0 where that is no list of at most `max` descriptors. */
@@ -60,6 +68,8 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
                                           {"rows", required_argument, NULL, 'r'},
                                           {"row-count", required_argument, NULL, 'n'},
                                           {"follow-nice", required_argument, NULL, 'b'},
+                                          {"precision", required_argument, NULL, 'P'},
+                                          {"fidelity", required_argument, NULL, 'F'},
                                           {NULL, 0, NULL, 0}};
     unsigned long number;
     bool have_channel = false;
@@ -89,6 +99,10 @@ static bool read_options(int argc, char **argv, struct moult_worker_options *opt
             options->row_count = number;
         else if (option == 'b' && (good = read_only_number(optarg, FOLLOW_NICE_MAX, &number)))
             options->follow_nice = (unsigned)number;
+        else if (option == 'P')
+            good = moult_precision_parse(optarg, &options->precision);
+        else if (option == 'F')
+            good = read_fidelity(optarg, &options->fidelity);
         else if (option == '?')
             good = false;
         if (!good)

@@ -8,6 +8,8 @@
 #include "base/memory.h"
 #include "front/api.h"
 #include "front/documents.h"
+#include "front/given.h"
+#include "front/slot.h"
 
 #define LIST_COUNT 100
 #define LIST_COUNT_MAX 1000
@@ -40,16 +42,36 @@ struct upsert {
     char *model;                        /* As the request names it; NULL: it does not. */
     char slot[MOULT_MODEL_NAME_BYTES_MAX + 1];
     struct moult_puts puts;
+    struct moult_given given;
     struct moult_collection collection;
     struct changes changes;
 };
 
 static int upsert_read(struct moult_errand *errand, const json_t *body) {
     struct upsert *upsert = (struct upsert *)errand;
-    if (moult_puts_read(&upsert->puts, body, &errand->refusal) != 0)
+    const json_t *documents = body;
+    if (moult_given_read(&upsert->given, body, &documents, &errand->refusal) != 0 ||
+        moult_puts_read(&upsert->puts, documents, documents != body, &errand->refusal) != 0)
         return -1;
     errand->task.bytes = upsert->puts.bytes;
     return 0;
+}
+
+/* Vectors of a model that does not serve (any more) would be left lying, and nobody would know. */
+static int check_given(struct upsert *upsert) {
+    const struct moult_slots *slots = upsert->errand.server->slots;
+    if (upsert->given.fingerprint[0] == '\0')
+        return 0;
+    for (unsigned i = 0; i < moult_slots_count(slots); i++) {
+        const struct moult_generation *current = moult_slots_at(slots, i)->current;
+        if (current != NULL &&
+            moult_given_is_of(&upsert->given, moult_generation_fingerprint(current)))
+            return 0;
+    }
+    return moult_refuse(&upsert->errand.refusal, MOULT_HTTP_CONFLICT, "fingerprint",
+                        "No model with the fingerprint %.16s serves now: vectors of another one "
+                        "cannot be taken over. Send the documents without them.",
+                        upsert->given.fingerprint);
 }
 
 /* A document is the slot's, whatever model of it serves: "name@fp8" means the slot here. */
@@ -62,7 +84,7 @@ static int upsert_check(struct moult_errand *errand) {
     if (target.pinned != NULL)
         moult_generation_drop(target.pinned);
     memcpy(upsert->slot, moult_slot_name(target.slot), strlen(moult_slot_name(target.slot)) + 1);
-    return 0;
+    return check_given(upsert);
 }
 
 static void write_upserted(struct upsert *upsert) {
@@ -73,7 +95,14 @@ static void write_upserted(struct upsert *upsert) {
         moult_buffer_text(answer, i > 0 ? "," : "");
         moult_buffer_json_string(answer, id, strlen(id));
     }
-    moult_buffer_text(answer, "]}");
+    moult_buffer_text(answer, "]");
+}
+
+static void upsert_finish(struct moult_errand *errand) {
+    const struct upsert *upsert = (const struct upsert *)errand;
+    if (upsert->given.fingerprint[0] != '\0')
+        moult_buffer_format(&errand->answer, ",\"vectors\":%" PRIu32, upsert->given.taken);
+    moult_buffer_text(&errand->answer, "}");
 }
 
 /* The collection belongs to the slot of its first document. Who names no model means that one. */
@@ -102,6 +131,8 @@ static int upsert_run(struct moult_errand *errand, struct moult_store *store,
 
 static void upsert_then(struct moult_errand *errand) {
     struct upsert *upsert = (struct upsert *)errand;
+    struct moult_slots *slots = errand->server->slots;
+    moult_given_offer(&upsert->given, &slots->given, upsert->puts.items);
     moult_errand_await(errand, upsert->collection.slot, upsert->changes.first_seq,
                        upsert->changes.last_seq);
 }
@@ -109,6 +140,7 @@ static void upsert_then(struct moult_errand *errand) {
 static void upsert_release(struct moult_errand *errand) {
     struct upsert *upsert = (struct upsert *)errand;
     moult_puts_release(&upsert->puts);
+    moult_given_release(&upsert->given);
     free(upsert->model);
 }
 
@@ -120,6 +152,7 @@ static const struct moult_errand_kind upsert_kind = {
     .check = upsert_check,
     .run = upsert_run,
     .then = upsert_then,
+    .finish = upsert_finish,
     .release = upsert_release,
 };
 

@@ -103,7 +103,7 @@ void moult_info_show(struct moult_http_request *request) {
                         moult_generation_fingerprint(generation));
     moult_buffer_text(&body, ",\"precision\":");
     add_text(&body, report->precision);
-    moult_buffer_text(&body, ",\"kernels\":");
+    moult_buffer_format(&body, ",\"fidelity\":%.9g,\"kernels\":", report->fidelity);
     add_text(&body, report->kernels);
     moult_buffer_format(&body, ",\"dimensions\":%" PRIu32 ",\"normalized\":%s,\"loaded\":%s}",
                         report->dimensions, report->normalized ? "true" : "false",
@@ -120,6 +120,15 @@ static void add_time(struct moult_buffer *body, const char *key, uint64_t second
         moult_buffer_format(body, ",\"%s\":null", key);
     else
         moult_buffer_format(body, ",\"%s\":%" PRIu64, key, seconds);
+}
+
+/* One that has been asleep since the start has not said it. */
+static void add_rung(struct moult_buffer *body, const struct moult_worker_report *report) {
+    if (report->precision[0] == '\0')
+        return;
+    moult_buffer_text(body, ",\"precision\":");
+    add_text(body, report->precision);
+    moult_buffer_format(body, ",\"fidelity\":%.9g", report->fidelity);
 }
 
 static void add_model(struct moult_buffer *body, const struct moult_server *server, const char *id,
@@ -140,6 +149,7 @@ static void add_model(struct moult_buffer *body, const struct moult_server *serv
     uint32_t dimensions = moult_generation_report(generation)->dimensions;
     if (dimensions != 0)   /* One that is asleep since an older version may not know. */
         moult_buffer_format(body, ",\"dimensions\":%" PRIu32, dimensions);
+    add_rung(body, moult_generation_report(generation));
     moult_buffer_format(body, ",\"loaded\":%s",
                         moult_generation_loaded(generation) ? "true" : "false");
     add_time(body, "replaced_at", moult_generation_replaced_at(generation));

@@ -99,6 +99,16 @@ static void write_current_info(struct moult_buffer *out, const struct moult_serv
     moult_buffer_text(out, "} 1\n");
 }
 
+static void write_fidelity(struct moult_buffer *out, const struct moult_server *server,
+                           struct moult_slot *slot) {
+    const struct moult_generation *current = moult_slot_current(slot);
+    (void)server;
+    if (current == NULL || moult_generation_report(current)->precision[0] == '\0')
+        return;
+    begin_line(out, "moult_generation_fidelity", slot);
+    moult_buffer_format(out, "} %.9g\n", moult_generation_report(current)->fidelity);
+}
+
 static void write_memory(struct moult_buffer *out, const struct moult_server *server,
                          struct moult_slot *slot) {
     const struct moult_generation *generation;
@@ -127,6 +137,9 @@ static void write_generations(struct moult_buffer *out, const struct moult_serve
     for_slots(out, server, write_current);
     moult_metrics_head(out, "moult_generation_info", "gauge", "The exact model that answers.");
     for_slots(out, server, write_current_info);
+    moult_metrics_head(out, "moult_generation_fidelity", "gauge",
+                       "The least cosine between its vectors and those of f32, as measured.");
+    for_slots(out, server, write_fidelity);
     moult_metrics_head(out, "moult_worker_resident_bytes", "gauge",
                        "Resident memory of each worker.");
     for_slots(out, server, write_memory);

@@ -182,6 +182,10 @@ static int read_swap(const struct moult_serve_options *options, const json_t *bo
         return moult_fail(error, MOULT_ERROR_INVALID, "\"swap\" must be \"overlap\" or \"wait\".");
     bool waits = order->swap == MOULT_SWAP_DEFAULT ? options->swap_wait
                                                    : order->swap == MOULT_SWAP_WAIT;
+    if (waits && options->gate_limit.kind != MOULT_GATE_ANY && !order->rollback)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "\"swap\": \"wait\" is not for a server with --gate-min: a model that is "
+                          "judged is loaded beside the one that serves.");
     bool manual = order->cutover == MOULT_CUTOVER_DEFAULT ? options->cutover_manual
                                                           : order->cutover == MOULT_CUTOVER_MANUAL;
     if (waits && manual && !order->rollback)

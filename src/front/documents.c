@@ -20,11 +20,13 @@ static int refuse_item(struct moult_refusal *refusal, size_t index, const char *
 }
 
 /* A key that nobody reads is a value that somebody misses later. */
-static int check_keys(const json_t *item, size_t index, struct moult_refusal *refusal) {
+static int check_keys(const json_t *item, size_t index, bool vectors,
+                      struct moult_refusal *refusal) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)item, key, value)
-        if (strcmp(key, "id") != 0 && strcmp(key, "text") != 0 && strcmp(key, "metadata") != 0)
+        if (strcmp(key, "id") != 0 && strcmp(key, "text") != 0 &&
+            strcmp(key, "metadata") != 0 && !(vectors && strcmp(key, "vector") == 0))
             return moult_refuse(refusal, MOULT_HTTP_INVALID, NULL,
                                 "documents[%zu]: there is no \"%.64s\" in a document; what "
                                 "belongs to it stands in its \"metadata\".", index, key);
@@ -37,11 +39,11 @@ static const json_t *given(const json_t *object, const char *key) {
 }
 
 /* Its strings are the JSON's still. */
-static int read_item(struct moult_put *put, const json_t *item, size_t index,
+static int read_item(struct moult_put *put, const json_t *item, size_t index, bool vectors,
                      struct moult_refusal *refusal) {
     if (!json_is_object(item))
         return refuse_item(refusal, index, NULL, "an object", item);
-    if (check_keys(item, index, refusal) != 0)
+    if (check_keys(item, index, vectors, refusal) != 0)
         return -1;
     const json_t *id = given(item, "id"), *text = given(item, "text");
     const json_t *metadata = given(item, "metadata");
@@ -97,11 +99,12 @@ static void keep_metadata(struct moult_puts *puts, uint32_t index, const json_t 
     puts->bytes += puts->items[index].metadata_size;
 }
 
-static int read_all(struct moult_puts *puts, const json_t *body, struct moult_refusal *refusal) {
+static int read_all(struct moult_puts *puts, const json_t *body, bool vectors,
+                    struct moult_refusal *refusal) {
     struct moult_error error;
     for (uint32_t i = 0; i < puts->count; i++) {
         const json_t *item = json_is_array(body) ? json_array_get(body, i) : body;
-        if (read_item(&puts->items[i], item, i, refusal) != 0)
+        if (read_item(&puts->items[i], item, i, vectors, refusal) != 0)
             return -1;
         keep_metadata(puts, i, given(item, "metadata"));
         if (moult_put_check(&puts->items[i], i, &error) != 0)
@@ -111,7 +114,8 @@ static int read_all(struct moult_puts *puts, const json_t *body, struct moult_re
     return 0;
 }
 
-int moult_puts_read(struct moult_puts *puts, const json_t *body, struct moult_refusal *refusal) {
+int moult_puts_read(struct moult_puts *puts, const json_t *body, bool vectors,
+                    struct moult_refusal *refusal) {
     size_t count = json_is_array(body) ? json_array_size(body) : 1;
     if (!json_is_array(body) && !json_is_object(body))
         return moult_refuse(refusal, MOULT_HTTP_INVALID, NULL,
@@ -126,7 +130,7 @@ int moult_puts_read(struct moult_puts *puts, const json_t *body, struct moult_re
     puts->count = (uint32_t)count;
     puts->items = moult_allocate(count, sizeof *puts->items);
     puts->metadata = moult_allocate(count, sizeof *puts->metadata);
-    return read_all(puts, body, refusal);
+    return read_all(puts, body, vectors, refusal);
 }
 
 void moult_puts_release(struct moult_puts *puts) {

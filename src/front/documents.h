@@ -15,8 +15,9 @@ struct moult_puts {
 };
 
 /* From one document or a list of them: all are sound, or it is refused, with the index of the first
- * that is not. Any thread. */
-int moult_puts_read(struct moult_puts *puts, const json_t *body, struct moult_refusal *refusal);
+ * that is not. `vectors`: they may have a "vector", which is left alone (given.h). Any thread. */
+int moult_puts_read(struct moult_puts *puts, const json_t *body, bool vectors,
+                    struct moult_refusal *refusal);
 void moult_puts_release(struct moult_puts *puts);
 
 /* `"id":…,"text":…,"metadata":…`, as far as they were asked for. Any thread. */

@@ -173,6 +173,8 @@ void moult_errand_await(struct moult_errand *errand, const char *slot, uint64_t 
 }
 
 void moult_errand_answer(struct moult_errand *errand) {
+    if (errand->kind->finish != NULL)
+        errand->kind->finish(errand);
     if (errand->request != NULL && errand->answer.overflowed) {
         moult_errand_fail(errand, MOULT_HTTP_INVALID, NULL,
                           "The answer would have more bytes than one may have: ask for fewer "

@@ -33,6 +33,8 @@ struct moult_errand_kind {
     int (*run)(struct moult_errand *errand, struct moult_store *store, struct moult_error *error);
     /* NULL: the answer is given. Its request may be NULL, for a client that has gone. */
     void (*then)(struct moult_errand *errand);
+    /* Ends the answer, when it can be given; may be NULL. */
+    void (*finish)(struct moult_errand *errand);
     /* The client has gone while neither desk nor follower had it; may be NULL. */
     void (*gone)(struct moult_errand *errand);
     void (*release)(struct moult_errand *errand);              /* May be NULL. */

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "base/precision.h"
 #include "front/memory.h"
 #include "front/slot.h"
 
@@ -153,6 +154,7 @@ struct moult_generation *moult_generation_open(struct moult_slot *slot,
     generation->file_bytes = model->bytes;
     generation->installed = phase == MOULT_GENERATION_CURRENT;
     generation->used_ns = moult_clock_ns();
+    generation->rung = model->rung;
     memcpy(generation->revision, model->revision, sizeof generation->revision);
     memcpy(generation->fingerprint, model->fingerprint, sizeof generation->fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s", slot->name);
@@ -173,6 +175,29 @@ void moult_generation_set_number(struct moult_generation *generation, uint64_t n
     generation->number = number;
 }
 
+/* What a run before has found, or the same model on the same CPU: a generation keeps its rung, and
+ * nothing is measured twice. */
+static void choose_rung(const struct moult_generation *generation,
+                        struct moult_process_order *order) {
+    const struct moult_slots *slots = generation->slot->slots;
+    const struct moult_rung *rung = &generation->rung;
+    bool known = rung->precision != MOULT_PRECISION_AUTO && strcmp(rung->cpu, slots->cpu) == 0;
+    order->precision = slots->options->precision;
+    if (known && (order->precision == MOULT_PRECISION_AUTO ||
+                  order->precision == rung->precision)) {
+        order->precision = rung->precision;
+        order->fidelity = rung->fidelity;
+    }
+}
+
+static void note_rung(struct moult_generation *generation) {
+    struct moult_rung *rung = &generation->rung;
+    if (!moult_precision_parse(generation->report.precision, &rung->precision))
+        rung->precision = MOULT_PRECISION_AUTO;
+    rung->fidelity = generation->report.fidelity;
+    memcpy(rung->cpu, generation->slot->slots->cpu, sizeof rung->cpu);
+}
+
 int moult_generation_run(struct moult_generation *generation, struct moult_error *error) {
     struct moult_slots *slots = generation->slot->slots;
     char *folder = moult_format("%s/%s", slots->models_folder, generation->revision);
@@ -188,6 +213,7 @@ int moult_generation_run(struct moult_generation *generation, struct moult_error
                  : generation->starved ? MOULT_HASTE_SOME
                                        : MOULT_HASTE_NONE,
     };
+    choose_rung(generation, &order);
     /* A limit is for one that nobody needs yet. What serves, or has served, starts whatever the
      * machine says: there is nothing to be lost by it. */
     generation->promised_bytes =
@@ -218,14 +244,15 @@ static void become_ready(struct moult_generation *generation) {
     if (generation->ready_at == 0)
         generation->ready_at = (uint64_t)time(NULL);
     generation->was_ready = true;
+    note_rung(generation);
     snprintf(generation->fingerprint, sizeof generation->fingerprint, "%s",
              generation->report.fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s@%.8s", generation->slot->name,
              generation->fingerprint);
-    moult_log_info("Generation %llu of %s is ready: %s, %u dimensions, %s, %u threads.",
+    moult_log_info("Generation %llu of %s is ready: %s, %u dimensions, %s %s, %u threads.",
                    (unsigned long long)generation->number, generation->slot->name,
                    generation->label, generation->report.dimensions, generation->report.kernels,
-                   generation->report.threads);
+                   generation->report.precision, generation->report.threads);
     moult_followers_ready(generation);
     slots->events->ready(slots->events_context, generation);
     moult_generation_pump(generation);

@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "front/judgements.h"
 #include "front/signature.h"
+#include "moult.h"
 
 /* Served where nobody names a model and the data folder has none; from the hub. */
 #define MOULT_DEFAULT_MODEL "sentence-transformers/multi-qa-MiniLM-L6-cos-v1"
@@ -25,6 +27,7 @@ struct moult_serve_options {
     bool take_over;                  /* From the moult that serves from it, if one does. */
     char **command;                  /* How this process was started: a name, arguments, NULL. */
     uint32_t threads;                /* 0: what the machine gives. */
+    enum moult_precision precision;
     uint32_t keep_warm_s;
     uint32_t update_every_s;         /* 0: nothing is taken by itself. */
     uint32_t keep_models;            /* Older models of a slot that stay installed. */
@@ -52,6 +55,8 @@ struct moult_serve_options {
     uint32_t chunk_overlap;          /* Of them, tokens that the chunk before has, too. */
     unsigned follow_nice;            /* Of threads that embed documents for a new model. */
     uint32_t report_texts;           /* 0: no report of what an update changes. */
+    const struct moult_judgements *judgements;   /* --gate; NULL: none. */
+    struct moult_gate_limit gate_limit;          /* --gate-min */
     struct moult_signing_keys hook_keys;   /* None: not signed. */
 };
 

@@ -11,6 +11,7 @@
 #include "base/buffer.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "base/precision.h"
 
 #define FIRST_CHANNEL_FD 3
 #define FOLDER_FD (FIRST_CHANNEL_FD + MOULT_CHANNEL_FDS)
@@ -120,6 +121,8 @@ static void make_arguments(const struct moult_process_order *order, char **argum
     arguments[n++] = moult_format("--memory=%" PRIu64, order->memory_bytes);
     arguments[n++] = moult_format("--label=%s", order->label);
     arguments[n++] = moult_format("--haste=%d", (int)order->haste);
+    arguments[n++] = moult_format("--precision=%s", moult_precision_name(order->precision));
+    arguments[n++] = moult_format("--fidelity=%.9f", order->fidelity);
     if (order->rows_count > 0) {
         arguments[n++] = rows_argument(order);
         arguments[n++] = moult_format("--row-count=%" PRIu64, order->row_count);

@@ -19,6 +19,8 @@ struct moult_process_order {
     const char *folder;      /* The installed revision. */
     const char *label;       /* "minilm 7" */
     uint32_t threads;
+    enum moult_precision precision;
+    double fidelity;         /* Of that precision, where it is known; 0: it is not. */
     enum moult_haste haste;
     uint64_t memory_bytes;   /* It must not take more until it is ready; 0: it may. */
     /* Files of vectors (moult_rows_file_fd(); they stay the caller's), among which it finds that

@@ -166,6 +166,7 @@ static int open_front(struct moult_front *front, struct moult_error *error) {
     server->shelf = moult_shelf_open(server->loop, server->slots, front->keeper);
     server->updates = moult_updates_open(server->loop, server->slots, front->keeper, server->shelf,
                                          on_serving, on_first_update, front);
+    moult_updates_use_desk(server->updates, server->desk);
     if (open_news(front, error) != 0)
         return -1;
     if (front->takeover != NULL)
@@ -269,8 +270,10 @@ static void print_slot(struct moult_slot *slot) {
     printf("moult %s serves %s: generation %llu of %s\n", MOULT_VERSION,
            moult_generation_label(current),
            (unsigned long long)moult_generation_number(current), moult_slot_source(slot));
-    printf("  %u dimensions, up to %u tokens, kernels %s %s, %u threads\n", report->dimensions,
-           report->tokens_max, report->kernels, report->precision, report->threads);
+    printf("  %u dimensions, up to %u tokens, kernels %s, %s (cosine to f32 at least %.6f), "
+           "%u threads\n",
+           report->dimensions, report->tokens_max, report->kernels, report->precision,
+           report->fidelity, report->threads);
 }
 
 static void print_invitation(const struct moult_server *server) {

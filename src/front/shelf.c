@@ -111,11 +111,13 @@ static bool is_on_the_shelf(const struct moult_generation *generation) {
 }
 
 static void note_report(struct moult_state_model *model,
-                        const struct moult_worker_report *report) {
+                        const struct moult_generation *generation) {
+    const struct moult_worker_report *report = &generation->report;
     if (report->dimensions == 0)
         return;   /* It still loads. */
     model->dimensions = report->dimensions;
     model->memory_bytes = report->memory_peak_bytes;
+    model->rung = generation->rung;
 }
 
 void moult_shelf_settle(struct moult_shelf *shelf, struct moult_slot *slot) {
@@ -124,7 +126,7 @@ void moult_shelf_settle(struct moult_shelf *shelf, struct moult_slot *slot) {
     if (slot->slots->stopping)
         return;
     if (current != NULL && current->number == record->current.generation)
-        note_report(&record->current, &current->report);
+        note_report(&record->current, current);
     moult_state_settle_kept(moult_keeper_state(shelf->keeper), record, &shelf->keeping,
                             (uint64_t)time(NULL));
     /* From last to first, for some may leave. */

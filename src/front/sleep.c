@@ -40,6 +40,7 @@ struct moult_generation *moult_generation_shelve(struct moult_slot *slot,
     generation->worker_bytes = model->memory_bytes;
     generation->ready_at = model->since;
     generation->report.dimensions = model->dimensions;
+    generation->rung = model->rung;
     memcpy(generation->revision, model->revision, sizeof generation->revision);
     memcpy(generation->fingerprint, model->fingerprint, sizeof generation->fingerprint);
     snprintf(generation->label, sizeof generation->label, "%s@%.8s", slot->name,

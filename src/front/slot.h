@@ -61,6 +61,7 @@ struct moult_generation {
     char label[MOULT_MODEL_NAME_BYTES_MAX + 16];
     enum moult_generation_phase phase;
     struct moult_worker_report report;   /* Of the last run that became ready, or loads. */
+    struct moult_rung rung;           /* As an earlier run had it, or as the state has it. */
     bool was_ready;
     uint64_t ready_at;                /* Seconds since the epoch. */
     bool kept;                        /* An update is about to take it back: it must not retire. */
@@ -155,8 +156,10 @@ struct moult_slots {
     uv_loop_t *loop;
     const struct moult_serve_options *options;
     struct moult_followers *followers;   /* NULL: there are no documents. */
+    struct moult_given *given;        /* Vectors that came with them (given.h); NULL: none. */
     char *models_folder;              /* DATA/models */
     uint32_t threads;
+    char cpu[MOULT_CPU_BYTES];        /* As rungs have it. */
     struct moult_slot *slots;         /* [count] */
     unsigned count;
     uint32_t waiting_texts;

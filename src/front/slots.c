@@ -16,6 +16,15 @@
 static void on_deliver(uv_timer_t *timer);
 static void on_clock(uv_timer_t *timer);
 
+/* The bits of a rung depend on the CPU, on which of its instructions may be used, and on moult. */
+static void name_cpu(char name[MOULT_CPU_BYTES]) {
+    const char *level = getenv("MOULT_CPU");
+    char cpu[100];
+    moult_machine_cpu(cpu, sizeof cpu);
+    snprintf(name, MOULT_CPU_BYTES, "%s%s%.16s, moult " MOULT_VERSION, cpu[0] ? cpu : "unknown",
+             level != NULL ? " as " : "", level != NULL ? level : "");
+}
+
 struct moult_slots *moult_slots_open(uv_loop_t *loop, const struct moult_serve_options *options,
                                      const char *models_folder) {
     struct moult_slots *slots = moult_allocate(1, sizeof *slots);
@@ -25,6 +34,7 @@ struct moult_slots *moult_slots_open(uv_loop_t *loop, const struct moult_serve_o
     slots->threads = options->threads > 0 ? options->threads : moult_machine_threads();
     slots->slots = moult_allocate(MOULT_SLOTS_MAX, sizeof *slots->slots);
     slots->clock_ns = UINT64_MAX;
+    name_cpu(slots->cpu);
     uv_timer_init(loop, &slots->deliver);
     uv_timer_init(loop, &slots->clock);
     slots->deliver.data = slots->clock.data = slots;

@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "base/memory.h"
+#include "base/precision.h"
 #include "front/json.h"
 
 #define VERSION 1
@@ -174,6 +175,25 @@ static int read_later_number(const json_t *object, const char *key, uint64_t *va
     return json_object_get(object, key) == NULL ? 0 : read_number(object, key, value, error);
 }
 
+/* What an older moult has written has none, and another CPU has its own: then it is measured. */
+static int read_rung(const json_t *object, struct moult_rung *rung, struct moult_error *error) {
+    const char *precision = text_of(json_object_get(object, "precision"), 16);
+    const char *cpu = text_of(json_object_get(object, "cpu"), MOULT_CPU_BYTES - 1);
+    double fidelity = json_number_value(json_object_get(object, "fidelity"));
+    *rung = (struct moult_rung){.precision = MOULT_PRECISION_AUTO};
+    if (json_object_get(object, "precision") == NULL)
+        return 0;
+    if (precision == NULL || !moult_precision_parse(precision, &rung->precision))
+        return fail_at(error, "precision");
+    if (!(fidelity >= 0 && fidelity <= 1))
+        return fail_at(error, "fidelity");
+    if (cpu == NULL)
+        return fail_at(error, "cpu");
+    rung->fidelity = fidelity;
+    snprintf(rung->cpu, sizeof rung->cpu, "%s", cpu);
+    return 0;
+}
+
 static int read_model(const json_t *object, struct moult_state_model *model,
                       struct moult_error *error) {
     uint64_t dimensions = 0;
@@ -186,7 +206,8 @@ static int read_model(const json_t *object, struct moult_state_model *model,
         read_later_number(object, "retires_at", &model->retires_at, error) != 0 ||
         read_later_number(object, "bytes", &model->bytes, error) != 0 ||
         read_later_number(object, "memory_bytes", &model->memory_bytes, error) != 0 ||
-        read_later_number(object, "dimensions", &dimensions, error) != 0)
+        read_later_number(object, "dimensions", &dimensions, error) != 0 ||
+        read_rung(object, &model->rung, error) != 0)
         return -1;
     if (dimensions > MOULT_DIMENSIONS_MAX)
         return fail_at(error, "dimensions");
@@ -374,10 +395,16 @@ static void write_model(struct moult_buffer *out, const struct moult_state_model
                         "      \"fingerprint\": \"%s\", \"since\": %" PRIu64
                         ", \"until\": %" PRIu64 ",\n      \"retires_at\": %" PRIu64
                         ", \"bytes\": %" PRIu64 ", \"memory_bytes\": %" PRIu64
-                        ", \"dimensions\": %" PRIu32 "}",
+                        ", \"dimensions\": %" PRIu32,
                         model->generation, model->revision, model->fingerprint, model->since,
                         model->until, model->retires_at, model->bytes,
                         model->memory_bytes, model->dimensions);
+    if (model->rung.precision != MOULT_PRECISION_AUTO) {
+        moult_buffer_format(out, ",\n      \"precision\": \"%s\", \"fidelity\": %.9f, \"cpu\": ",
+                            moult_precision_name(model->rung.precision), model->rung.fidelity);
+        write_text(out, model->rung.cpu);
+    }
+    moult_buffer_text(out, "}");
 }
 
 static void write_model_or_null(struct moult_buffer *out, const char *key,

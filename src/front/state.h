@@ -5,7 +5,7 @@
  *        "name": "minilm", "source": "/models/minilm", "next_generation": 8,
  *        "current": {"generation": 7, "revision": 64 hex digits, "fingerprint": 64 hex digits,
  *                    "since": seconds since the epoch, "until", "retires_at", "bytes",
- *                    "memory_bytes", "dimensions"},
+ *                    "memory_bytes", "dimensions", "precision", "fidelity", "cpu"},
  *        "previous": the same, or null,
  *        "kept": [older ones, still installed; newest first],
  *        "refused": [revision, …],
@@ -28,6 +28,15 @@
 #include "front/history.h"
 #include "source/source.h"
 
+#define MOULT_CPU_BYTES 160
+
+/* The precision that a model had, so that nobody measures it twice. */
+struct moult_rung {
+    enum moult_precision precision;      /* AUTO: not known. */
+    double fidelity;
+    char cpu[MOULT_CPU_BYTES];           /* Where: the CPU and the version of moult. */
+};
+
 #define MOULT_STATE_BYTES_MAX (16 * MOULT_MIB)
 #define MOULT_STATE_REFUSED_MAX 32
 #define MOULT_STATE_REPORTS_MAX 10
@@ -42,6 +51,7 @@ struct moult_state_model {
     uint64_t bytes;                      /* Of its files; 0: not known. */
     uint64_t memory_bytes;               /* What its worker takes to load; 0: not known. */
     uint32_t dimensions;                 /* 0: not known. */
+    struct moult_rung rung;
 };
 
 /* Models that have served, and that neither serve nor are the previous one, but stay

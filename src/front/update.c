@@ -17,6 +17,8 @@
  *            the new model (update_reembed.c)       serves yet, or waits: --swap wait
  *   compare  texts that were asked, under both      a rollback, --report 0, nothing serves yet,
  *                                                   stored vectors stay good
+ *   trial    searches, asked of both: a gate's, and  a rollback, --swap wait, nothing serves yet,
+ *            clients' with a min_score             there are neither, or no documents
  *   ready    a person has to say when               --cutover auto, a rollback, nothing serves yet
  *   persist  the new state goes to the disk
  *
@@ -112,6 +114,7 @@ static const struct step {
     [MOULT_PHASE_REEMBED] = {"embedding documents", moult_update_wants_documents,
                              moult_update_reembed},
     [MOULT_PHASE_COMPARE] = {"comparing", moult_update_wants_comparison, moult_update_compare},
+    [MOULT_PHASE_TRIAL] = {"on trial", moult_update_wants_trial, moult_update_begin_trial},
     [MOULT_PHASE_READY] = {"ready", needs_a_person, wait_for_a_person},
     [MOULT_PHASE_PERSIST] = {"persisting", NULL, persist},
 };
@@ -290,6 +293,9 @@ static void reserve(struct moult_update *update) {
 static void load(struct moult_update *update) {
     struct moult_error error;
     struct moult_state_model model = {.generation = update->number, .bytes = update->bytes};
+    const struct moult_state_model *before = moult_state_model_of(update->record, update->revision);
+    if (before != NULL)
+        model.rung = before->rung;
     memcpy(model.revision, update->revision, sizeof model.revision);
     update->candidate =
         moult_generation_open(update->slot, &model, MOULT_GENERATION_CANDIDATE, &error);
@@ -317,6 +323,7 @@ void moult_update_candidate_reports(struct moult_update *update) {
 }
 
 static void drop_candidate(struct moult_update *update) {
+    moult_update_stop_trial(update);
     moult_update_stop_comparing(update);
     moult_update_let_documents_go(update);
     struct moult_generation *candidate = update->candidate;
@@ -327,7 +334,7 @@ static void drop_candidate(struct moult_update *update) {
 
 /* Its generation could serve. */
 static bool is_waiting(const struct moult_update *update) {
-    return update->phase == MOULT_PHASE_COMPARE || update->phase == MOULT_PHASE_READY;
+    return update->phase >= MOULT_PHASE_COMPARE && update->phase <= MOULT_PHASE_READY;
 }
 
 void moult_update_candidate_failed(struct moult_update *update, const char *reason) {
@@ -422,7 +429,8 @@ static void persist(struct moult_update *update) {
                                       .since = (uint64_t)time(NULL),
                                       .bytes = update->candidate->file_bytes,
                                       .memory_bytes = update->candidate->report.memory_peak_bytes,
-                                      .dimensions = update->candidate->report.dimensions};
+                                      .dimensions = update->candidate->report.dimensions,
+                                      .rung = update->candidate->rung};
     memcpy(model.revision, update->revision, sizeof model.revision);
     memcpy(model.fingerprint, update->candidate->fingerprint, sizeof model.fingerprint);
     moult_state_succeed(moult_keeper_state(update->updates->keeper), record, &model,

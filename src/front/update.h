@@ -36,6 +36,7 @@ enum moult_update_phase {
     MOULT_PHASE_CHECK,
     MOULT_PHASE_REEMBED,
     MOULT_PHASE_COMPARE,
+    MOULT_PHASE_TRIAL,
     MOULT_PHASE_READY,
     MOULT_PHASE_PERSIST,
     MOULT_PHASES
@@ -144,6 +145,7 @@ json_t *moult_updates_json(struct moult_updates *updates);
 json_t *moult_updates_one_json(struct moult_updates *updates, uint64_t id);
 
 /* What server.c makes of it. */
+struct moult_desk;
 struct moult_keeper;
 struct moult_shelf;
 
@@ -153,6 +155,8 @@ struct moult_updates *moult_updates_open(uv_loop_t *loop, struct moult_slots *sl
                                          struct moult_keeper *keeper, struct moult_shelf *shelf,
                                          void (*serving)(void *context, struct moult_slot *slot),
                                          moult_update_listener failed, void *context);
+/* Where there are documents; without it no update is tried on searches. */
+void moult_updates_use_desk(struct moult_updates *updates, struct moult_desk *desk);
 /* Brings a slot up: its current generation from the state, or else its source's. */
 int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
                         struct moult_error *error);

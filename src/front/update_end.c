@@ -157,6 +157,7 @@ static void tell_of_end(struct moult_update *update) {
 static void let_go(struct moult_update *update) {
     if (update->fetch != NULL)
         moult_fetch_cancel(update->fetch);
+    moult_update_stop_trial(update);
     moult_update_stop_comparing(update);
     moult_update_let_documents_go(update);
     if (update->phase >= MOULT_PHASE_ROOM && update->phase <= MOULT_PHASE_LOAD)

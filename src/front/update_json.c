@@ -6,6 +6,8 @@ static double progress_of(const struct moult_update *update) {
         return moult_update_documents_progress(update);
     if (update->comparison != NULL)
         return moult_comparison_progress(update->comparison);
+    if (update->trial != NULL)
+        return moult_trial_progress(update->trial);
     if (update->phase != MOULT_PHASE_LOAD || update->candidate == NULL)
         return update->progress;
     moult_generation_refresh(update->candidate);

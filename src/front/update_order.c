@@ -243,5 +243,7 @@ int moult_updates_cut_over(struct moult_updates *updates, uint64_t id,
         moult_update_advance(update);
     else if (update->comparison != NULL)
         moult_comparison_hurry(update->comparison);
+    else if (update->trial != NULL)
+        moult_update_hurry_trial(update);
     return 0;
 }

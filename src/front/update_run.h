@@ -16,6 +16,7 @@
 #include "front/shelf.h"
 #include "front/slot.h"
 #include "front/sweep.h"
+#include "front/trial.h"
 #include "front/update.h"
 
 #define MOULT_UPDATE_NOTE_BYTES 512
@@ -63,6 +64,7 @@ struct moult_update {
     struct moult_generation *candidate;  /* Referenced. */
     uint64_t disk_bytes;                 /* That its documents need. */
     struct moult_comparison *comparison; /* While it compares. */
+    struct moult_trial *trial;           /* While it is on trial. */
     struct moult_report *report;         /* What came of that; NULL: nothing yet. */
     unsigned deaths;                     /* Of its worker, one soon after the other. */
     struct moult_update_before before;   /* While it persists. */
@@ -78,6 +80,7 @@ struct moult_updates {
     struct moult_slots *slots;
     struct moult_keeper *keeper;
     struct moult_shelf *shelf;
+    struct moult_desk *desk;             /* NULL: there are no documents. */
     void (*serving_event)(void *context, struct moult_slot *slot);
     moult_update_listener failed_event;
     void *context;
@@ -182,6 +185,13 @@ void moult_update_compare(struct moult_update *update);
 void moult_update_stop_comparing(struct moult_update *update);
 void moult_update_note_report(const struct moult_update *update,
                               struct moult_state_event *event);
+
+/* update_trial.c */
+bool moult_update_wants_trial(const struct moult_update *update);
+void moult_update_begin_trial(struct moult_update *update);
+void moult_update_stop_trial(struct moult_update *update);
+/* A person has said that it may serve. */
+void moult_update_hurry_trial(struct moult_update *update);
 
 /* update_restore.c */
 /* Reads an update's revision again, on the pool; moult_update_verified() hears of it. */

@@ -192,6 +192,10 @@ int moult_updates_raise(struct moult_updates *updates, struct moult_slot *slot,
     return 0;
 }
 
+void moult_updates_use_desk(struct moult_updates *updates, struct moult_desk *desk) {
+    updates->desk = desk;
+}
+
 bool moult_updates_stop(struct moult_updates *updates, const char *why) {
     updates->stopping = true;
     updates->why_stopping = why;

@@ -369,6 +369,8 @@ static void clean_report(struct moult_worker_report *report) {
         report->load_progress = 0;
     if (report->load_progress > 1)
         report->load_progress = 1;
+    if (!(report->fidelity >= 0 && report->fidelity <= 1))
+        report->fidelity = 0;
 
     bool known = (unsigned)report->state <= MOULT_WORKER_FAILED;
     bool sane = report->dimensions >= 1 && report->dimensions <= MOULT_DIMENSIONS_MAX &&

@@ -60,6 +60,7 @@ struct moult_worker_report {
     char failure[512];
     char fingerprint[MOULT_SHA256_HEX];
     char architecture[32], pooling[16], kernels[16], precision[16];
+    double fidelity;                      /* Of that precision: the least cosine to f32. */
     bool normalized, has_query_prompt, has_document_prompt;
     uint32_t dimensions, tokens_max, vocabulary_size, layers, threads;
     /* Computed before it loads (model/footprint.h): at most, and once it serves. 0: not known. */

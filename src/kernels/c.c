@@ -90,10 +90,11 @@ static void words_of_row(int16_t *values, float *scale, const float *x, uint32_t
 
     for (uint32_t k = 0; k < K; k++)
         largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
-    *scale = largest > MOULT_INTEGERS_LEAST ? largest * (1.0f / MOULT_INT16_MOST) : 0;
-    inverse = *scale > 0 ? MOULT_INT16_MOST / largest : 0;
+    *scale = largest > MOULT_INTEGERS_LEAST ? largest * (1.0f / MOULT_INT16_VALUE_MOST) : 0;
+    inverse = *scale > 0 ? MOULT_INT16_VALUE_MOST / largest : 0;
     for (uint32_t k = 0; k < K; k++)
-        values[k] = (int16_t)clamp(lrintf(x[k] * inverse), -MOULT_INT16_MOST, MOULT_INT16_MOST);
+        values[k] = (int16_t)clamp(lrintf(x[k] * inverse), -MOULT_INT16_VALUE_MOST,
+                                   MOULT_INT16_VALUE_MOST);
 }
 
 /* From the least value, or 0, to the largest, or 0, in 255 steps; 0 is one of them. */

@@ -184,6 +184,11 @@ int moult_panels_pack_integers(struct moult_panels *panels, const struct moult_k
                                enum moult_precision precision, const float *weights,
                                const float *bias, const float *factors, uint32_t N, uint32_t K);
 void moult_panels_release(struct moult_panels *panels);
+/* The same numbers, exactly, as panels of another level. Returns as moult_panels_pack(). */
+int moult_panels_repack(struct moult_panels *panels, const struct moult_kernels *kernels,
+                        const struct moult_panels *from);
+/* The weights [N][K] of panels of F32. */
+void moult_panels_unpack(const struct moult_panels *panels, float *weights);
 /* The memory that such panels take. */
 size_t moult_panels_bytes(const struct moult_kernels *kernels, enum moult_precision precision,
                           uint32_t N, uint32_t K);

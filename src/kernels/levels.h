@@ -16,14 +16,16 @@ static inline size_t moult_score_stride(size_t L) {
     return rounded % 64 == 0 ? rounded + 16 : rounded;
 }
 
-/* The largest integers. Activations and weights of INT16 have 12 bits, which is exact enough, and
- * leaves a sum the room for 1,049,088 / 2,047 = 512 products of the largest. */
-#define MOULT_INT16_MOST 2047
+/* The largest integers. INT16 gives activations 13 bits and a sign, and weights as many as their
+ * sums have room for, 10 to 14: activations have far outliers, and gain more by the next bit. Of
+ * 11, 12, 13, 14 and 15 bits these have the vectors nearest to f32 (docs/performance.md). */
+#define MOULT_INT16_VALUE_MOST 8191
+#define MOULT_INT16_WEIGHT_MOST 32767
 #define MOULT_INT8_WEIGHT_MOST 127
 #define MOULT_INT8_VALUE_MOST 255
 /* No sum of products may leave int32_t, in whichever order it is added up: so the integers of
  * one output's weights, without their signs, add up to no more than this. */
-#define MOULT_INT16_WEIGHTS_MOST (INT32_MAX / MOULT_INT16_MOST)
+#define MOULT_INT16_WEIGHTS_MOST (INT32_MAX / MOULT_INT16_VALUE_MOST)
 /* A row without any larger value is taken for zeros: one over its scale would be no number. */
 #define MOULT_INTEGERS_LEAST 1e-30f
 

@@ -116,42 +116,53 @@ int moult_panels_pack(struct moult_panels *panels, const struct moult_kernels *k
 
 /* Integers. */
 
-static float largest_of(const float *w, uint32_t K) {
+/* The largest weight and the sum of all, without their signs. */
+static float size_up(const float *w, uint32_t K, float *sum) {
     float largest = 0;
 
-    for (uint32_t k = 0; k < K; k++)
+    *sum = 0;
+    for (uint32_t k = 0; k < K; k++) {
         largest = fabsf(w[k]) > largest ? fabsf(w[k]) : largest;
+        *sum += fabsf(w[k]);
+    }
     return largest;
 }
 
-/* integers [K] = w / scale, rounded; returns their sum without signs. */
-static uint64_t round_output(int16_t *integers, const float *w, uint32_t K, float scale) {
-    uint64_t sum = 0;
+/* integers [K] = w / scale, rounded; returns their sum without signs, which has room for
+ * MOULT_DIMENSIONS_MAX of them. Adding 1.5·2^23 rounds to a whole number, as lrintf() would, and
+ * lets compilers take several at once. */
+static uint32_t round_output(int16_t *integers, const float *w, uint32_t K, float scale) {
+    const float shift = 12582912.0f;
+    uint32_t sum = 0;
 
     for (uint32_t k = 0; k < K; k++) {
-        integers[k] = (int16_t)lrintf(w[k] / scale);
-        sum += (uint64_t)abs(integers[k]);
+        int32_t integer = (int32_t)((w[k] / scale + shift) - shift);
+
+        integers[k] = (int16_t)integer;
+        sum += (uint32_t)(integer < 0 ? -integer : integer);
     }
     return sum;
 }
 
 /* The integers of one output, as many bits as its sums have room for; returns their scale. */
 static float round_words(int16_t *integers, const float *w, uint32_t K) {
-    float scale = largest_of(w, K) / MOULT_INT16_MOST;
-    uint64_t sum;
+    float all, scale = size_up(w, K, &all) / MOULT_INT16_WEIGHT_MOST;
+    uint32_t sum;
 
+    if (scale < all / MOULT_INT16_WEIGHTS_MOST)
+        scale = all / MOULT_INT16_WEIGHTS_MOST;
     if (!(scale >= MOULT_INTEGERS_LEAST)) {
         memset(integers, 0, K * sizeof(*integers));
         return 0;
     }
-    /* What rounds up again may need a second trial, and hardly ever a third. */
+    /* What rounds up may need a second trial, and hardly ever a third. */
     while ((sum = round_output(integers, w, K, scale)) > MOULT_INT16_WEIGHTS_MOST)
         scale *= 1.0001f * (float)sum / MOULT_INT16_WEIGHTS_MOST;
     return scale;
 }
 
 static float round_bytes(int16_t *integers, const float *w, uint32_t K) {
-    float scale = largest_of(w, K) / MOULT_INT8_WEIGHT_MOST;
+    float all, scale = size_up(w, K, &all) / MOULT_INT8_WEIGHT_MOST;
 
     if (!(scale >= MOULT_INTEGERS_LEAST)) {
         memset(integers, 0, K * sizeof(*integers));
@@ -161,20 +172,27 @@ static float round_bytes(int16_t *integers, const float *w, uint32_t K) {
     return scale;
 }
 
+/* Where the integer of output n and input k lies; and floats, as groups of one. */
+static size_t place_of(const struct moult_panels *panels, size_t n, size_t k) {
+    size_t K = panels->inputs, width = panels->panel;
+    size_t group = panels->precision == MOULT_PRECISION_F32 ? 1 : panels->layout.group;
+    size_t steps = (K + group - 1) / group;
+
+    return ((n / width * steps + k / group) * width + n % width) * group + k % group;
+}
+
 /* The integers [K] of output n to their places. */
 static void place(struct moult_panels *panels, uint32_t n, const int16_t *integers) {
-    const struct moult_integer_layout *layout = &panels->layout;
-    size_t K = panels->inputs, width = panels->panel, group = layout->group;
-    size_t rounded = (K + group - 1) / group * group;
-    size_t first = n / width * width * rounded + n % width * group;
+    uint32_t K = panels->inputs, group = panels->layout.group;
+    size_t at = place_of(panels, n, 0), step = (size_t)panels->panel * group;
 
-    for (size_t k = 0; k < K; k++) {
-        size_t at = first + k / group * group * width + k % group;
-
-        if (layout->weight_bytes == 1)
-            panels->bytes[at] = (int8_t)integers[k];
-        else
-            panels->words[at] = integers[k];
+    for (uint32_t k = 0; k < K; k += group, at += step) {
+        for (uint32_t i = 0; i < group && k + i < K; i++) {
+            if (panels->layout.weight_bytes == 1)
+                panels->bytes[at + i] = (int8_t)integers[k + i];
+            else
+                panels->words[at + i] = integers[k + i];
+        }
     }
 }
 
@@ -213,6 +231,65 @@ int moult_panels_pack_integers(struct moult_panels *panels, const struct moult_k
     free(divided);
     free(integers);
     return 0;
+}
+
+/* From panels to panels. */
+
+/* The reverse of place(). */
+static void take(const struct moult_panels *panels, uint32_t n, int16_t *integers) {
+    uint32_t K = panels->inputs, group = panels->layout.group;
+    size_t at = place_of(panels, n, 0), step = (size_t)panels->panel * group;
+
+    for (uint32_t k = 0; k < K; k += group, at += step) {
+        for (uint32_t i = 0; i < group && k + i < K; i++)
+            integers[k + i] =
+                panels->layout.weight_bytes == 1 ? panels->bytes[at + i] : panels->words[at + i];
+    }
+}
+
+static void copy_output(struct moult_panels *to, const struct moult_panels *from, uint32_t n,
+                        int16_t *integers) {
+    size_t K = from->inputs, at = place_of(to, n, 0), from_at = place_of(from, n, 0);
+
+    if (from->precision != MOULT_PRECISION_F32) {
+        take(from, n, integers);
+        place(to, n, integers);
+        return;
+    }
+    for (size_t k = 0; k < K; k++)
+        to->values[at + k * to->panel] = from->values[from_at + k * from->panel];
+}
+
+int moult_panels_repack(struct moult_panels *panels, const struct moult_kernels *kernels,
+                        const struct moult_panels *from) {
+    uint32_t N = from->outputs, K = from->inputs;
+    int16_t *integers;
+
+    if (open_panels(panels, kernels, from->precision, from->bias, from->outputs,
+                    from->inputs) != 0)
+        return -1;
+    if (panels->scales != NULL)
+        memcpy(panels->scales, from->scales, N * sizeof(*panels->scales));
+    if (panels->sums != NULL)
+        memcpy(panels->sums, from->sums, N * sizeof(*panels->sums));
+    if (panels->factors != NULL)
+        memcpy(panels->factors, from->factors, K * sizeof(*panels->factors));
+    integers = moult_allocate(K, sizeof(*integers));
+    for (uint32_t n = 0; n < N; n++)
+        copy_output(panels, from, n, integers);
+    free(integers);
+    return 0;
+}
+
+void moult_panels_unpack(const struct moult_panels *panels, float *weights) {
+    size_t N = panels->outputs, K = panels->inputs, width = panels->panel;
+
+    for (size_t n = 0; n < N; n++) {
+        const float *column = panels->values + n / width * K * width + n % width;
+
+        for (size_t k = 0; k < K; k++)
+            weights[n * K + k] = column[k * width];
+    }
 }
 
 /* Rows. */

@@ -14,6 +14,8 @@
  *   inner   [.][F]  = gelu(hidden · Wi + b)       in blocks of rows, for inner is
  *   hidden         += inner · Wf + b, normalised  the widest of all
  *
+ * In a rung of integers the rows before each product become integers in a scratch of their own.
+ *
  * Every kernel writes what depends on one row, or on one sequence, alone
  * (kernels.h). So neither the cut into spans nor that into blocks can be seen in a
  * single bit of a vector, and both may change freely. */
@@ -55,7 +57,7 @@ struct moult_encoder *moult_encoder_open(const struct moult_model *model, uint32
     MOULT_REQUIRE(tokens_max >= model->config.tokens_max);
     encoder->model = model;
     encoder->tokens_max = tokens_max;
-    if (moult_activations_init(&encoder->activations, &model->config,
+    if (moult_activations_init(&encoder->activations, &model->config, model->precision,
                                span_rows(&model->config))) {
         moult_touch_large(encoder->activations.memory, encoder->activations.bytes);
         return encoder;
@@ -117,11 +119,14 @@ void moult_vector_unit(const struct moult_model *model, float *vector) {
 
 /* Floats of each part, in the order in which they lie in the allocation. */
 struct parts {
-    size_t hidden, qkv, inner, scratch, all;
+    size_t hidden, qkv, inner, scratch, integers, all;
 };
 
-static struct parts parts_of(const struct moult_config *config, uint32_t rows) {
-    size_t C = config->width, block = least(rows, BLOCK_ROWS);
+static struct parts parts_of(const struct moult_config *config, enum moult_precision precision,
+                             uint32_t rows) {
+    size_t C = config->width;
+    uint32_t block = least(rows, BLOCK_ROWS);
+    uint32_t widest = config->width > config->inner_width ? config->width : config->inner_width;
     struct parts parts = {
         .hidden = align16(rows * C),
         .qkv = align16(rows * 3 * C),
@@ -129,17 +134,25 @@ static struct parts parts_of(const struct moult_config *config, uint32_t rows) {
         .scratch = align16(moult_attention_scratch_floats(rows, config->head_width)),
     };
 
-    parts.all = 2 * parts.hidden + parts.qkv + parts.inner + parts.scratch;
+    if (precision != MOULT_PRECISION_F32)
+        parts.integers = align16(moult_rows_bytes(block, widest) / sizeof(float));
+    parts.all = 2 * parts.hidden + parts.qkv + parts.inner + parts.scratch + parts.integers;
     return parts;
 }
 
-size_t moult_encoder_bytes(const struct moult_config *config) {
-    return moult_large_bytes(parts_of(config, span_rows(config)).all * sizeof(float));
+size_t moult_activations_bytes(const struct moult_config *config, enum moult_precision precision,
+                               uint32_t rows) {
+    return moult_large_bytes(parts_of(config, precision, rows).all * sizeof(float));
+}
+
+size_t moult_encoder_bytes(const struct moult_config *config, enum moult_precision precision) {
+    return moult_activations_bytes(config, precision, span_rows(config));
 }
 
 bool moult_activations_init(struct moult_activations *activations,
-                            const struct moult_config *config, uint32_t rows) {
-    struct parts parts = parts_of(config, rows);
+                            const struct moult_config *config, enum moult_precision precision,
+                            uint32_t rows) {
+    struct parts parts = parts_of(config, precision, rows);
     float *at;
 
     *activations = (struct moult_activations){.rows = rows};
@@ -151,7 +164,9 @@ bool moult_activations_init(struct moult_activations *activations,
     activations->context = at += parts.hidden;
     activations->qkv = at += parts.hidden;
     activations->inner = at += parts.qkv;
-    activations->scratch = at + parts.inner;
+    activations->scratch = at += parts.inner;
+    if (parts.integers > 0)
+        activations->integers = at + parts.scratch;
     return true;
 }
 
@@ -192,9 +207,31 @@ void moult_span_embed(const struct moult_kernels *kernels, const struct moult_we
     normalise(kernels, &weights->embedding_norm, config, activations->hidden, rows_of(lengths, B));
 }
 
-static void linear(const struct moult_kernels *kernels, const struct moult_panels *panels,
-                   const float *x, float *y, uint32_t T, enum moult_epilogue epilogue) {
-    kernels->linear(panels, x, panels->inputs, y, panels->outputs, T, 0, panels->panels, epilogue);
+/* The inputs x [T][K] of a layer's matrix, where somebody wants to know. */
+static void note(struct moult_activations *activations, enum moult_matrix matrix, const float *x,
+                 uint32_t K, uint32_t T) {
+    float *largest = activations->largest[matrix];
+
+    for (uint32_t t = 0; largest != NULL && t < T; t++) {
+        for (uint32_t k = 0; k < K; k++)
+            largest[k] = fmaxf(largest[k], fabsf(x[(size_t)t * K + k]));
+    }
+}
+
+/* At most BLOCK_ROWS rows. */
+static void linear(const struct moult_kernels *kernels, struct moult_activations *activations,
+                   const struct moult_panels *panels, const float *x, float *y, uint32_t T,
+                   enum moult_epilogue epilogue) {
+    struct moult_rows rows;
+
+    if (panels->precision == MOULT_PRECISION_F32) {
+        kernels->linear(panels, x, panels->inputs, y, panels->outputs, T, 0, panels->panels,
+                        epilogue);
+        return;
+    }
+    rows = moult_rows_in(activations->integers, T, panels->inputs);
+    kernels->integers(panels, x, panels->inputs, T, &rows);
+    kernels->linear_integers(panels, &rows, y, panels->outputs, T, 0, panels->panels, epilogue);
 }
 
 static void attend(const struct moult_kernels *kernels, const struct moult_config *config,
@@ -218,19 +255,27 @@ void moult_span_layer(const struct moult_kernels *kernels, const struct moult_la
     size_t C = config->width;
     uint32_t T = rows_of(lengths, B);
 
-    for (uint32_t t = 0; t < T; t += BLOCK_ROWS)
-        linear(kernels, &layer->qkv, activations->hidden + t * C, activations->qkv + t * 3 * C,
-               least(BLOCK_ROWS, T - t), MOULT_EPILOGUE_NONE);
+    for (uint32_t t = 0; t < T; t += BLOCK_ROWS) {
+        uint32_t rows = least(BLOCK_ROWS, T - t);
+
+        note(activations, MOULT_MATRIX_QKV, activations->hidden + t * C, config->width, rows);
+        linear(kernels, activations, &layer->qkv, activations->hidden + t * C,
+               activations->qkv + t * 3 * C, rows, MOULT_EPILOGUE_NONE);
+    }
     attend(kernels, config, activations, lengths, B);
     for (uint32_t t = 0; t < T; t += BLOCK_ROWS) {
         uint32_t rows = least(BLOCK_ROWS, T - t);
-        float *hidden = activations->hidden + t * C;
+        float *hidden = activations->hidden + t * C, *inner = activations->inner;
 
-        linear(kernels, &layer->output, activations->context + t * C, hidden, rows,
+        note(activations, MOULT_MATRIX_OUTPUT, activations->context + t * C, config->width,
+             rows);
+        linear(kernels, activations, &layer->output, activations->context + t * C, hidden, rows,
                MOULT_EPILOGUE_ADD);
         normalise(kernels, &layer->output_norm, config, hidden, rows);
-        linear(kernels, &layer->inner, hidden, activations->inner, rows, MOULT_EPILOGUE_GELU);
-        linear(kernels, &layer->outer, activations->inner, hidden, rows, MOULT_EPILOGUE_ADD);
+        note(activations, MOULT_MATRIX_INNER, hidden, config->width, rows);
+        linear(kernels, activations, &layer->inner, hidden, inner, rows, MOULT_EPILOGUE_GELU);
+        note(activations, MOULT_MATRIX_OUTER, inner, config->inner_width, rows);
+        linear(kernels, activations, &layer->outer, inner, hidden, rows, MOULT_EPILOGUE_ADD);
         normalise(kernels, &layer->outer_norm, config, hidden, rows);
     }
 }

@@ -11,16 +11,24 @@ struct moult_activations {
     float *context;     /* [rows][C] */
     float *inner;       /* [block][F] */
     float *scratch;     /* Of the attention. */
+    void *integers;     /* [block] rows of C or F; NULL in f32. */
+    /* Where largest[i] is not NULL, the largest |x| of each input of a layer's i-th matrix is
+     * kept there. */
+    float *largest[MOULT_MATRICES];
     void *memory;
     size_t bytes;
     uint32_t rows;
 };
 
 /* What a moult_encoder of this model takes. */
-size_t moult_encoder_bytes(const struct moult_config *config);
-/* False when the machine has no memory left. */
+size_t moult_encoder_bytes(const struct moult_config *config, enum moult_precision precision);
+/* What moult_activations_init() takes. */
+size_t moult_activations_bytes(const struct moult_config *config, enum moult_precision precision,
+                               uint32_t rows);
+/* For layers of f32, or of any rung. False when the machine has no memory left. */
 bool moult_activations_init(struct moult_activations *activations,
-                            const struct moult_config *config, uint32_t rows);
+                            const struct moult_config *config, enum moult_precision precision,
+                            uint32_t rows);
 void moult_activations_release(struct moult_activations *activations);
 
 /* Whole sequences, `lengths` [B] adding up to T <= rows, from ids [T] to hidden [T][C]. */

@@ -4,11 +4,13 @@
  *     ───────────────────── ────────────────────────────────────────────── ─────────────────────
  *     tokenizer is parsed   its JSON as a tree; before the weights          load_tokenizer()
  *     weights are read      staging: the largest matrix, unpacked           weights.c
+ *     and made integers     one layer in f32, its largest matrix unpacked   ladder.c
+ *                           once more, and texts that go through it
  *     self-check            one pass of an encoder; then one layer packed   check.c
- *                           for plain C, and its largest matrix unpacked
+ *                           for plain C
  *     serving               activations, of each thread                     encoder.c
  *
- * The first three come one after the other. Whatever is of a huge page's size or
+ * The first come one after the other. Whatever is of a huge page's size or
  * more takes whole huge pages (base/memory.h), and that is counted, too: for
  * MiniLM it is 20 MB of 137. */
 #include "model/footprint.h"
@@ -19,6 +21,7 @@
 #include "base/memory.h"
 #include "model/config.h"
 #include "model/encoder.h"
+#include "model/ladder.h"
 #include "model/safetensors.h"
 
 /* Of vocabularies of 30,522 and 250,002 tokens, per byte of tokenizer.json. */
@@ -30,16 +33,15 @@ static uint64_t floats(uint64_t count) {
     return moult_large_bytes(count * sizeof(float));
 }
 
-/* A packed matrix [outputs][inputs] with its bias. */
-static uint64_t panels(const struct moult_kernels *kernels, uint64_t outputs, uint64_t inputs) {
-    uint64_t columns = (outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
-    return floats(columns * inputs) + floats(columns);
-}
-
-static uint64_t layer(const struct moult_config *config, const struct moult_kernels *kernels) {
-    uint64_t C = config->width, F = config->inner_width;
-    return panels(kernels, 3 * C, C) + panels(kernels, C, C) + panels(kernels, F, C) +
-           panels(kernels, C, F) + 4 * floats(C);
+static uint64_t layer(const struct moult_config *config, const struct moult_kernels *kernels,
+                      enum moult_precision precision) {
+    uint32_t C = config->width, F = config->inner_width;
+    return moult_panels_bytes(kernels, precision, 3 * C, C) +
+           moult_panels_bytes(kernels, precision, C, C) +
+           moult_panels_bytes(kernels, precision, F, C) +
+           moult_panels_bytes(kernels, moult_matrix_precision(precision, MOULT_MATRIX_OUTER), C,
+                              F) +
+           4 * floats(C);
 }
 
 /* Of the file's values, how many the encoder needs. */
@@ -66,17 +68,24 @@ static uint64_t greatest(uint64_t a, uint64_t b) {
 }
 
 static void compute(struct moult_footprint *footprint, const struct moult_config *config,
-                    const struct moult_kernels *kernels, uint64_t json_bytes) {
+                    const struct moult_kernels *kernels, enum moult_precision precision,
+                    uint64_t json_bytes) {
     uint64_t C = config->width, F = config->inner_width;
     uint64_t widest = greatest(3 * C, F) * C;
-    uint64_t pass = moult_encoder_bytes(config);
+    uint64_t pass = moult_encoder_bytes(config, precision);
     uint64_t reading = floats(widest + greatest(3 * C, F));
-    uint64_t checking = greatest(pass, layer(config, kernels) + widest * sizeof(float));
+    uint64_t checking = greatest(pass, layer(config, moult_kernels_find("c"), precision));
     uint64_t parsing = json_bytes * PARSING_BYTES_PER_JSON_BYTE;
 
+    /* The last layer exists twice: less and less in f32, more and more in integers. */
+    if (precision != MOULT_PRECISION_F32)
+        reading += layer(config, kernels, MOULT_PRECISION_F32) -
+                   layer(config, kernels, precision) +
+                   moult_panels_bytes(kernels, precision, config->width * 3, config->width) +
+                   floats(widest) + moult_ladder_bytes(config, precision);
     footprint->weights = floats(config->vocabulary_size * C) + floats(config->positions * C) +
                          floats(config->types * C) + 2 * floats(C) +
-                         config->layers * layer(config, kernels);
+                         config->layers * layer(config, kernels, precision);
     footprint->tokenizer = json_bytes * TOKENIZER_BYTES_PER_JSON_BYTE;
     footprint->loading = greatest(reading, checking);
     if (parsing > footprint->weights + footprint->loading)
@@ -86,7 +95,11 @@ static void compute(struct moult_footprint *footprint, const struct moult_config
 
 int moult_footprint_compute(struct moult_footprint *footprint,
                             const struct moult_model_files *files,
-                            const struct moult_kernels *kernels) {
+                            const struct moult_kernels *kernels,
+                            const struct moult_model_options *options) {
+    enum moult_precision precision = options->precision == MOULT_PRECISION_AUTO
+                                         ? moult_ladder_first(kernels)
+                                         : options->precision;
     struct moult_config config;
     uint64_t values;
     int result = -1;
@@ -99,7 +112,7 @@ int moult_footprint_compute(struct moult_footprint *footprint,
         moult_model_files_find(files, config.transformer_folder, "tokenizer.json");
     if (weights != NULL && tokenizer != NULL && count_values(weights, &values) == 0 &&
         values >= values_of(&config)) {
-        compute(footprint, &config, kernels, tokenizer->size);
+        compute(footprint, &config, kernels, precision, tokenizer->size);
         result = 0;
     }
     moult_config_release(&config);

@@ -15,10 +15,12 @@ struct moult_footprint {
 };
 
 /* Returns 0, or -1 where the files do not say, or where they contradict each other:
- * what loads them then says so better, and finds it out before it takes any memory. */
+ * what loads them then says so better, and finds it out before it takes any memory.
+ * For "auto" it is that of the rung that is tried first. */
 int moult_footprint_compute(struct moult_footprint *footprint,
                             const struct moult_model_files *files,
-                            const struct moult_kernels *kernels);
+                            const struct moult_kernels *kernels,
+                            const struct moult_model_options *options);
 
 /* The most that is taken at any time, when `threads` threads encode. */
 uint64_t moult_footprint_peak(const struct moult_footprint *footprint, uint32_t threads);

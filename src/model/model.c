@@ -8,15 +8,19 @@
 #include "base/limits.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "base/precision.h"
 #include "model/fingerprint.h"
 #include "model/json.h"
+#include "model/ladder.h"
 #include "model/parts.h"
 
 static int load(struct moult_model *model, const struct moult_model_files *files,
+                const struct moult_model_options *options,
                 const struct moult_load_progress *progress, struct moult_error *error);
 
 struct moult_model *moult_model_open(const char *folder, uint32_t threads,
-                                     struct moult_error *error) {
+                                     enum moult_precision precision, struct moult_error *error) {
+    struct moult_model_options options = {.threads = threads, .precision = precision};
     int folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct moult_model_files *files;
     struct moult_model *model = NULL;
@@ -28,7 +32,7 @@ struct moult_model *moult_model_open(const char *folder, uint32_t threads,
     files = moult_model_files_open(folder_fd, error);
     close(folder_fd);
     if (files != NULL)
-        model = moult_model_load(files, moult_kernels_best(), threads, NULL, error);
+        model = moult_model_load(files, moult_kernels_best(), &options, NULL, error);
     if (model == NULL)
         moult_fail_within(error, "%s", folder);
     moult_model_files_close(files);
@@ -36,17 +40,20 @@ struct moult_model *moult_model_open(const char *folder, uint32_t threads,
 }
 
 struct moult_model *moult_model_load(struct moult_model_files *files,
-                                     const struct moult_kernels *kernels, uint32_t threads,
+                                     const struct moult_kernels *kernels,
+                                     const struct moult_model_options *options,
                                      const struct moult_load_progress *progress,
                                      struct moult_error *error) {
     struct moult_model *model = moult_allocate(1, sizeof *model);
 
     model->kernels = kernels;
-    model->threads = threads == 0 ? moult_machine_threads() : threads;
+    model->precision = options->precision;
+    model->fidelity = options->fidelity;
+    model->threads = options->threads == 0 ? moult_machine_threads() : options->threads;
     if (model->threads > MOULT_THREADS_MAX)
         model->threads = MOULT_THREADS_MAX;
     model->crew = moult_crew_open();
-    if (load(model, files, progress, error) == 0)
+    if (load(model, files, options, progress, error) == 0)
         return model;
     moult_model_close(model);
     return NULL;
@@ -165,7 +172,8 @@ static void fill_info(struct moult_model *model) {
         .architecture = "bert",
         .pooling = moult_pooling_name(config->pooling),
         .kernels = model->kernels->name,
-        .precision = "f32",
+        .precision = moult_precision_name(model->precision),
+        .fidelity = model->fidelity,
         .fingerprint = model->fingerprint,
         .query_prompt = config->query_prompt,
         .document_prompt = config->document_prompt,
@@ -177,12 +185,53 @@ static void fill_info(struct moult_model *model) {
     };
 }
 
+/* The weights in model->precision; with a ladder that makes the rung, and says how near it is to
+ * f32 where nobody knows yet. */
+static int load_rung(struct moult_model *model, const struct moult_model_files *files,
+                     const struct moult_load_progress *progress, struct moult_error *error) {
+    struct moult_ladder *ladder = NULL;
+    int result;
+
+    if (model->precision != MOULT_PRECISION_F32)
+        ladder = moult_ladder_open(model->kernels, &model->config, model->tokenizer,
+                                   model->precision, model->fidelity == 0);
+    else
+        model->fidelity = 1;
+    result = moult_weights_read(&model->weights, &model->config, files, model->kernels, ladder,
+                                progress, error);
+    if (result == 0 && model->fidelity == 0)
+        model->fidelity = moult_ladder_fidelity(ladder);
+    moult_ladder_close(ladder);
+    return result;
+}
+
+/* The weights of "auto" are those of int16 already where that is the answer, as it nearly always
+ * is; else they are read once more. int8 is never the answer: decision 0016 has the figures. */
+static int load_weights(struct moult_model *model, const struct moult_model_files *files,
+                        const struct moult_model_options *options,
+                        const struct moult_load_progress *progress, struct moult_error *error) {
+    bool automatic = model->precision == MOULT_PRECISION_AUTO;
+
+    if (automatic)
+        model->precision = moult_ladder_first(model->kernels);
+    if (load_rung(model, files, progress, error) != 0)
+        return -1;
+    if (!automatic || model->fidelity >= MOULT_FIDELITY_LEAST)
+        return 0;
+    moult_weights_release(&model->weights);
+    model->precision = MOULT_PRECISION_F32;
+    if (options->reconsider != NULL &&
+        options->reconsider(options->context, model->precision, error) != 0)
+        return -1;
+    return load_rung(model, files, progress, error);
+}
+
 static int load(struct moult_model *model, const struct moult_model_files *files,
+                const struct moult_model_options *options,
                 const struct moult_load_progress *progress, struct moult_error *error) {
     if (moult_config_read(&model->config, files, error) != 0 ||
         load_tokenizer(model, files, error) != 0 || check_tokenizer(model, error) != 0 ||
-        moult_weights_read(&model->weights, &model->config, files, model->kernels, progress,
-                           error) != 0)
+        load_weights(model, files, options, progress, error) != 0)
         return -1;
     moult_fingerprint_compute(&model->config, model->tokenizer, &model->weights,
                               model->fingerprint);

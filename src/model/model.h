@@ -19,10 +19,22 @@ struct moult_load_progress {
     void *context;
 };
 
+struct moult_model_options {
+    uint32_t threads;                   /* 0: what the machine gives. */
+    enum moult_precision precision;
+    double fidelity;                    /* Of that precision, as measured by an earlier load of
+                                           the same model on such a CPU; 0: measure it. */
+    /* Asked before AUTO, which has tried another rung, goes back to one that takes more memory;
+     * -1 ends the load. May be NULL. */
+    int (*reconsider)(void *context, enum moult_precision precision, struct moult_error *error);
+    void *context;
+};
+
 /* Parses, verifies and packs; `files` stays the caller's. Tensors must have the
  * expected names and shapes, finite values, and lie within the file. */
 struct moult_model *moult_model_load(struct moult_model_files *files,
-                                     const struct moult_kernels *kernels, uint32_t threads,
+                                     const struct moult_kernels *kernels,
+                                     const struct moult_model_options *options,
                                      const struct moult_load_progress *progress,
                                      struct moult_error *error);
 

@@ -30,6 +30,8 @@ struct moult_model {
     struct moult_tokenizer *tokenizer;
     struct moult_weights weights;
     const struct moult_kernels *kernels;
+    enum moult_precision precision;     /* Never AUTO once it is loaded. */
+    double fidelity;
     char fingerprint[MOULT_SHA256_HEX];
     uint32_t threads;
     struct moult_crew *crew;

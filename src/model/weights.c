@@ -1,7 +1,8 @@
 /* From model.safetensors to packed weights. Each tensor is read once, piece by
  * piece; a piece is converted, checked and hashed while it is in the cache. The
  * embeddings are read to where they stay, matrices into one staging buffer from
- * which they are packed: there is never a second copy of the model. */
+ * which they are packed: there is never a second copy of the model. In a rung of
+ * integers a ladder takes each layer as soon as it is packed. */
 #include "model/weights.h"
 
 #include <assert.h>
@@ -12,6 +13,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "model/ladder.h"
 #include "model/safetensors.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -23,6 +25,7 @@ struct reader {
     struct moult_weights *weights;
     const struct moult_config *config;
     const struct moult_kernels *kernels;
+    struct moult_ladder *ladder;    /* NULL: f32. */
     const struct moult_model_file *file;
     struct moult_safetensors contents;
     const char *prefix;             /* "bert." or "": before each name in the file. */
@@ -45,12 +48,15 @@ static int read_all(struct reader *reader) {
     uint32_t layers = reader->config->layers;
 
     find_prefix(reader);
-    if (read_embeddings(reader) != 0)
+    if (read_embeddings(reader) != 0 ||
+        (reader->ladder != NULL && moult_ladder_begin(reader->ladder, weights, reader->error) != 0))
         return -1;
     weights->layers = moult_allocate(layers, sizeof *weights->layers);
     weights->layer_count = layers;
     for (uint32_t i = 0; i < layers; i++) {
-        if (read_layer(reader, i) != 0)
+        if (read_layer(reader, i) != 0 ||
+            (reader->ladder != NULL &&
+             moult_ladder_layer(reader->ladder, &weights->layers[i], reader->error) != 0))
             return -1;
     }
     if (check_none_left(reader) != 0)
@@ -84,12 +90,13 @@ static const struct moult_model_file *find_file(const struct moult_config *confi
 
 int moult_weights_read(struct moult_weights *weights, const struct moult_config *config,
                        const struct moult_model_files *files,
-                       const struct moult_kernels *kernels,
+                       const struct moult_kernels *kernels, struct moult_ladder *ladder,
                        const struct moult_load_progress *progress, struct moult_error *error) {
     struct reader reader = {
         .weights = weights,
         .config = config,
         .kernels = kernels,
+        .ladder = ladder,
         .file = find_file(config, files, error),
         .progress = progress,
         .error = error,
@@ -111,6 +118,18 @@ int moult_weights_read(struct moult_weights *weights, const struct moult_config 
     return result;
 }
 
+enum moult_precision moult_matrix_precision(enum moult_precision rung, enum moult_matrix matrix) {
+    return rung == MOULT_PRECISION_INT8 && matrix == MOULT_MATRIX_OUTER ? MOULT_PRECISION_INT16
+                                                                        : rung;
+}
+
+void moult_layer_release_panels(struct moult_layer *layer) {
+    moult_panels_release(&layer->qkv);
+    moult_panels_release(&layer->output);
+    moult_panels_release(&layer->inner);
+    moult_panels_release(&layer->outer);
+}
+
 static void release_norm(struct moult_norm *norm) {
     free(norm->gamma);
     free(norm->beta);
@@ -120,10 +139,7 @@ void moult_weights_release(struct moult_weights *weights) {
     for (uint32_t i = 0; i < weights->layer_count; i++) {
         struct moult_layer *layer = &weights->layers[i];
 
-        moult_panels_release(&layer->qkv);
-        moult_panels_release(&layer->output);
-        moult_panels_release(&layer->inner);
-        moult_panels_release(&layer->outer);
+        moult_layer_release_panels(layer);
         release_norm(&layer->output_norm);
         release_norm(&layer->outer_norm);
     }

@@ -7,6 +7,19 @@
 #include "model/config.h"
 #include "model/files.h"
 
+/* The matrices of a layer, in the order in which a pass meets them. */
+enum moult_matrix {
+    MOULT_MATRIX_QKV,
+    MOULT_MATRIX_OUTPUT,
+    MOULT_MATRIX_INNER,
+    MOULT_MATRIX_OUTER,
+    MOULT_MATRICES
+};
+
+/* That of the panels in a layer of a rung: what GELU lets through is so uneven that in INT8 the
+ * last matrix stays with INT16 (docs/decisions/0016). */
+enum moult_precision moult_matrix_precision(enum moult_precision rung, enum moult_matrix matrix);
+
 struct moult_norm {
     float *gamma;       /* [C] */
     float *beta;        /* [C] */
@@ -42,11 +55,16 @@ struct moult_weights {
     size_t digest_count;
 };
 
-/* Reads model.safetensors. On failure nothing is left to release. */
+struct moult_ladder;    /* ladder.h */
+
+/* Reads model.safetensors, for f32 or, through `ladder`, for another rung. On failure nothing is
+ * left to release. */
 int moult_weights_read(struct moult_weights *weights, const struct moult_config *config,
                        const struct moult_model_files *files,
-                       const struct moult_kernels *kernels,
+                       const struct moult_kernels *kernels, struct moult_ladder *ladder,
                        const struct moult_load_progress *progress, struct moult_error *error);
 void moult_weights_release(struct moult_weights *weights);
+/* Its matrices, and not its norms. */
+void moult_layer_release_panels(struct moult_layer *layer);
 
 #endif

@@ -7,30 +7,20 @@
 
 /* ---- Versions that go. */
 
-static int erase_row(struct moult_store *store, const char *sql, uint64_t seq,
-                     struct moult_error *error) {
-    sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
-    if (statement == NULL)
-        return -1;
-    sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);
-    return moult_store_run(store, statement, "removing a document", error);
-}
-
 int moult_version_erase(struct moult_store *store, const struct moult_version *version,
                         struct moult_error *error) {
-    static const char of_documents[] = "DELETE FROM documents WHERE seq = ?1";
-    /* The index is told what it is to forget. */
-    static const char of_words[] = "INSERT INTO words (words, rowid, text)"
-                                   " SELECT 'delete', seq, text FROM texts WHERE seq = ?1";
-    static const char of_texts[] = "DELETE FROM texts WHERE seq = ?1";
+    static const char sql[] = "DELETE FROM documents WHERE seq = ?1";
     struct moult_tally *tally = moult_tally_of(&store->collections, version->collection);
     tally->documents--;
     tally->text_bytes -= version->text_bytes;
-    if (moult_cuts_erase(store, version, error) != 0 ||
-        erase_row(store, of_documents, version->seq, error) != 0 ||
-        erase_row(store, of_words, version->seq, error) != 0)
+    if (moult_cuts_erase(store, version, error) != 0)
         return -1;
-    return erase_row(store, of_texts, version->seq, error);
+    sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
+    if (statement == NULL)
+        return -1;
+    sqlite3_bind_int64(statement, 1, (sqlite3_int64)version->seq);
+    moult_words_erase_later(store, version->seq);
+    return moult_store_run(store, statement, "removing a document", error);
 }
 
 int moult_removal_note(struct moult_store *store, uint32_t slot, uint32_t collection,
@@ -113,8 +103,9 @@ static int find_old(struct moult_store *store, struct moult_version *version,
     return row < 0 || same < 0 ? -1 : 0;
 }
 
-static int insert_text(struct moult_store *store, const char *sql, const struct moult_put *put,
+static int insert_text(struct moult_store *store, const struct moult_put *put,
                        struct moult_error *error) {
+    static const char sql[] = "INSERT INTO texts (seq, text) VALUES (?1, ?2)";
     sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
     if (statement == NULL)
         return -1;
@@ -128,8 +119,6 @@ static int insert(struct moult_store *store, uint32_t slot, uint32_t collection,
     static const char sql[] =
         "INSERT INTO documents (seq, slot, collection, text_bytes, id, metadata)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    static const char text[] = "INSERT INTO texts (seq, text) VALUES (?1, ?2)";
-    static const char words[] = "INSERT INTO words (rowid, text) VALUES (?1, ?2)";
     size_t metadata_size;
     const char *metadata = metadata_of(put, &metadata_size);
     sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
@@ -141,10 +130,9 @@ static int insert(struct moult_store *store, uint32_t slot, uint32_t collection,
     sqlite3_bind_int64(statement, 4, (sqlite3_int64)put->text_size);
     sqlite3_bind_text(statement, 5, put->id, -1, SQLITE_STATIC);
     sqlite3_bind_text64(statement, 6, metadata, metadata_size, SQLITE_STATIC, SQLITE_UTF8);
-    if (moult_store_run(store, statement, "storing a document", error) != 0 ||
-        insert_text(store, text, put, error) != 0)
+    if (moult_store_run(store, statement, "storing a document", error) != 0)
         return -1;
-    return insert_text(store, words, put, error);
+    return insert_text(store, put, error);
 }
 
 static int put_one(struct moult_store *store, uint32_t slot, uint32_t collection,

@@ -28,6 +28,13 @@ struct moult_tallies {
     unsigned count, capacity;
 };
 
+/* What the words are to be told before the transaction ends. */
+struct moult_word_work {
+    uint64_t indexed;           /* Of texts behind this seq the words do not know yet. */
+    uint64_t *erased;           /* Versions that are gone, but for their texts. */
+    unsigned count, capacity;
+};
+
 struct moult_word_reader;
 
 struct moult_store {
@@ -42,6 +49,7 @@ struct moult_store {
     bool seq_is_new;
     struct moult_tallies collections, spaces;
     struct moult_ulid ulid;
+    struct moult_word_work word_work;
     struct moult_word_reader *words;
 };
 
@@ -103,7 +111,7 @@ struct moult_version {
     int64_t text_bytes;
 };
 
-/* Takes its rows out of documents, texts and cuts; notes nothing. */
+/* Takes its rows out of documents and cuts, and notes that its text is to go. */
 int moult_version_erase(struct moult_store *store, const struct moult_version *version,
                         struct moult_error *error);
 /* One more row of removals. `removed` 0: all of the collection. */
@@ -128,6 +136,11 @@ int moult_store_scan_all(struct moult_store *store, uint32_t collection, bool *a
 
 int moult_words_open(struct moult_store *store, struct moult_error *error);
 void moult_words_close(struct moult_store *store);
+
+/* word_work.c */
+
+void moult_words_erase_later(struct moult_store *store, uint64_t seq);
+int moult_words_write(struct moult_store *store, struct moult_error *error);
 
 /* spaces.c */
 

@@ -17,6 +17,7 @@ struct moult_word_reader {
 struct term {
     char *bytes;
     size_t size;
+    bool is_common;
 };
 
 struct terms {
@@ -44,6 +45,9 @@ int moult_words_open(struct moult_store *store, struct moult_error *error) {
     void *context;
     fts5_api *api = find_api(store);
     store->words = words;
+    if (moult_store_execute(store, "CREATE VIRTUAL TABLE temp.word_counts USING"
+                            " fts5vocab ('main', 'words', 'row')", "opening it", error) != 0)
+        return -1;
     if (api == NULL || api->xFindTokenizer(api, "unicode61", &context, &words->tokenizer) != 0 ||
         words->tokenizer.xCreate(context, options, 2, &words->instance) != 0)
         return moult_fail(error, MOULT_ERROR_SYSTEM,
@@ -67,8 +71,8 @@ static int take_term(void *context, int flags, const char *bytes, int size, int 
             return SQLITE_OK;
     if (terms->count == MOULT_WORDS_PER_QUERY_MAX)
         return SQLITE_DONE;
-    terms->items[terms->count++] = (struct term){moult_copy_bytes(bytes, (size_t)size),
-                                                 (size_t)size};
+    terms->items[terms->count++] = (struct term){.bytes = moult_copy_bytes(bytes, (size_t)size),
+                                                 .size = (size_t)size};
     return SQLITE_OK;
 }
 
@@ -77,12 +81,68 @@ static void release_terms(struct terms *terms) {
         free(terms->items[i].bytes);
 }
 
+/* ---- Words that say nothing. BM25 gives a word that more than half of all documents have a weight
+ * of nothing (one millionth), but walking over them takes most of the time of a query. In a
+ * large collection they are left out, unless there are no others. */
+
+#define DOCUMENTS_MANY 10000u
+
+/* How many documents more than half are; UINT64_MAX: the collection is small, or a small part. */
+static int read_half(struct moult_store *store, uint32_t collection, uint64_t *half,
+                     struct moult_error *error) {
+    static const char sql[] = "SELECT documents, (SELECT sum(documents) FROM collections)"
+                              " FROM collections WHERE number = ?1";
+    sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
+    if (statement == NULL)
+        return -1;
+    sqlite3_bind_int64(statement, 1, collection);
+    int row = moult_store_step(store, statement, "reading collections", error);
+    uint64_t own = row == 1 ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
+    uint64_t all = row == 1 ? (uint64_t)sqlite3_column_int64(statement, 1) : 0;
+    moult_store_done(statement);
+    *half = own >= DOCUMENTS_MANY && own >= all / 2 ? all / 2 : UINT64_MAX;
+    return row < 0 ? -1 : 0;
+}
+
+static int count_term(struct moult_store *store, const struct term *term, uint64_t *count,
+                      struct moult_error *error) {
+    static const char sql[] = "SELECT doc FROM temp.word_counts WHERE term = ?1";
+    sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
+    if (statement == NULL)
+        return -1;
+    sqlite3_bind_text(statement, 1, term->bytes, (int)term->size, SQLITE_STATIC);
+    int row = moult_store_step(store, statement, "counting words", error);
+    *count = row == 1 ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
+    moult_store_done(statement);
+    return row < 0 ? -1 : 0;
+}
+
+static int mark_common(struct moult_store *store, uint32_t collection, struct terms *terms,
+                       struct moult_error *error) {
+    uint64_t half, count;
+    unsigned common = 0, found = 0;
+    if (read_half(store, collection, &half, error) != 0)
+        return -1;
+    for (unsigned i = 0; half != UINT64_MAX && i < terms->count; i++) {
+        if (count_term(store, &terms->items[i], &count, error) != 0)
+            return -1;
+        terms->items[i].is_common = count > half;
+        common += count > half;
+        found += count > 0;
+    }
+    for (unsigned i = 0; common == found && i < terms->count; i++)
+        terms->items[i].is_common = false;
+    return 0;
+}
+
 /* The expression "a" OR "b"; malloc'ed. */
 static char *write_expression(const struct terms *terms) {
     struct moult_buffer out;
     moult_buffer_init(&out, MOULT_GIB);
     for (unsigned i = 0; i < terms->count; i++) {
-        moult_buffer_text(&out, i == 0 ? "\"" : " OR \"");
+        if (terms->items[i].is_common)
+            continue;
+        moult_buffer_text(&out, out.size == 0 ? "\"" : " OR \"");
         for (size_t at = 0; at < terms->items[i].size; at++) {
             char c = terms->items[i].bytes[at];
             moult_buffer_append(&out, &c, 1);
@@ -134,8 +194,8 @@ int moult_store_find_words(struct moult_store *store, uint32_t collection, const
         return -1;
     words->tokenizer.xTokenize(words->instance, &terms, FTS5_TOKENIZE_QUERY, query,
                                (int)query_size, take_term);
-    int count = 0;
-    if (terms.count > 0) {
+    int count = mark_common(store, collection, &terms, error);
+    if (terms.count > 0 && count == 0) {
         char *expression = write_expression(&terms);
         count = find(store, collection, expression, filter, k, hits, error);
         free(expression);

@@ -59,6 +59,8 @@ struct worker {
     struct moult_port *port;
     struct moult_worker_report report;   /* One thread at a time: the loading one, then main. */
     struct moult_model_files *files;
+    enum moult_precision precision;
+    double fidelity;
     struct moult_model *model;
     struct moult_batch *batch;
     struct seat seats[MOULT_THREADS_MAX];
@@ -90,6 +92,8 @@ int moult_worker_main(const struct moult_worker_options *options) {
 
     worker.haste = options->haste;
     worker.memory_bytes = options->memory_bytes;
+    worker.precision = options->precision;
+    worker.fidelity = options->fidelity;
     worker.threads = options->threads ? options->threads : moult_machine_threads();
     if (worker.threads > MOULT_THREADS_MAX)
         worker.threads = MOULT_THREADS_MAX;
@@ -150,11 +154,12 @@ static void report_progress(void *context, double done) {
 #define STACK_BYTES (128 * MOULT_KIB)
 
 /* Files that do not say what they will take are refused by what loads them. */
-static int check_memory(struct worker *worker) {
+static int check_memory(struct worker *worker, enum moult_precision precision) {
     struct moult_footprint footprint;
     struct moult_worker_report *report = &worker->report;
+    struct moult_model_options options = {.precision = precision};
     uint64_t own_bytes = PROGRAM_BYTES + worker->threads * STACK_BYTES;
-    if (moult_footprint_compute(&footprint, worker->files, moult_kernels_best()) != 0)
+    if (moult_footprint_compute(&footprint, worker->files, moult_kernels_best(), &options) != 0)
         return 0;
     report->memory_peak_bytes =
         own_bytes + moult_footprint_peak(&footprint, worker->threads);
@@ -173,6 +178,14 @@ static int check_memory(struct worker *worker) {
                           : " --swap wait unloads the old model first, and lets requests wait.");
 }
 
+static int reconsider(void *context, enum moult_precision precision, struct moult_error *error) {
+    struct worker *worker = context;
+    if (check_memory(worker, precision) == 0)
+        return 0;
+    *error = worker->error;
+    return -1;
+}
+
 static void describe_model(struct worker *worker) {
     const struct moult_model_info *info = moult_model_info(worker->model);
     struct moult_worker_report *report = &worker->report;
@@ -181,6 +194,7 @@ static void describe_model(struct worker *worker) {
     snprintf(report->pooling, sizeof(report->pooling), "%s", info->pooling);
     snprintf(report->kernels, sizeof(report->kernels), "%s", info->kernels);
     snprintf(report->precision, sizeof(report->precision), "%s", info->precision);
+    report->fidelity = info->fidelity;
     report->normalized = info->normalized;
     report->has_query_prompt = info->query_prompt[0] != '\0';
     report->has_document_prompt = info->document_prompt[0] != '\0';
@@ -208,12 +222,17 @@ static int open_seats(struct worker *worker) {
 
 static int load_and_check(struct worker *worker) {
     struct moult_load_progress progress = {.advance = report_progress, .context = worker};
+    struct moult_model_options options = {.threads = worker->threads,
+                                          .precision = worker->precision,
+                                          .fidelity = worker->fidelity,
+                                          .reconsider = reconsider,
+                                          .context = worker};
     report_state(worker, MOULT_WORKER_LOADING);
     moult_fault_point("loading");
-    if (check_memory(worker) != 0)
+    if (check_memory(worker, worker->precision) != 0)
         return -1;
-    worker->model = moult_model_load(worker->files, moult_kernels_best(), worker->threads,
-                                     &progress, &worker->error);
+    worker->model = moult_model_load(worker->files, moult_kernels_best(), &options, &progress,
+                                     &worker->error);
     if (!worker->model)
         return -1;
     describe_model(worker);
@@ -308,9 +327,9 @@ static int load(struct worker *worker) {
         return -1;   /* The process is about to exit: no need to cover it. */
     moult_process_unlimit_memory(&limit);
     moult_process_cover(&exposure);
-    moult_log_info("Loaded and checked %.8s (%s, %s) in %.0f ms; %llu MiB of memory, and up to "
-                   "%llu MiB meanwhile.", worker->report.fingerprint,
-                   worker->report.kernels, worker->report.precision,
+    moult_log_info("Loaded and checked %.8s (%s, %s, fidelity %.6f) in %.0f ms; %llu MiB of "
+                   "memory, and up to %llu MiB meanwhile.", worker->report.fingerprint,
+                   worker->report.kernels, worker->report.precision, worker->report.fidelity,
                    (double)(moult_clock_ns() - begun_ns) / 1e6,
                    MIB_OF(worker->report.memory_bytes), MIB_OF(worker->report.memory_peak_bytes));
     return 0;

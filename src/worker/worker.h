@@ -15,6 +15,8 @@ struct moult_worker_options {
     int folder_fd;              /* The installed revision; closed once its files are open. */
     const char *label;          /* "minilm 7", for the log. */
     uint32_t threads;           /* 0: what the machine gives. */
+    enum moult_precision precision;
+    double fidelity;            /* Of that precision, where the front remembers it; 0: measure. */
     uint64_t memory_bytes;      /* To be kept to until it is ready; 0: no limit. */
     enum moult_haste haste;
     int rows_fds[MOULT_ROWS_FILES_MAX];   /* Files of vectors, its own among them. */

@@ -1,5 +1,5 @@
-"""Servers for the tests of HTTP: one with the real model, one with a tiny one, for all tests of a
-file; `serve` starts another with options of its own."""
+"""Servers for the tests of HTTP: one with the real model in f32, one with a tiny one, for all tests
+of a file; `serve` starts another with options of its own."""
 
 import array
 import json
@@ -38,7 +38,8 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real(real_model, tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("real") / "data", f"minilm={real_model}") as server:
+    with Server(tmp_path_factory.mktemp("real") / "data", f"minilm={real_model}",
+                options=["--precision", "f32"]) as server:
         yield server
 
 

@@ -59,7 +59,8 @@ def test_the_same_bits_as_the_command(real, real_model, golden, tmp_path):
     """`moult embed` knows neither HTTP nor a worker."""
     texts = [text for text, _ in golden if "\n" not in text and "\r" not in text]
     (tmp_path / "texts").write_text("".join(text + "\n" for text in texts), encoding="utf-8")
-    done = moult("embed", real_model, "--input", tmp_path / "texts", "--output",
+    done = moult("embed", real_model, "--precision", "f32",
+                 "--input", tmp_path / "texts", "--output",
                  tmp_path / "vectors.npy")
     assert done.returncode == 0, done.stderr
     wanted = numpy.load(tmp_path / "vectors.npy")
@@ -175,8 +176,8 @@ def test_info(real, real_model):
     assert info["max_concurrent_requests"] == 512
     assert info["generation"] == slot["generation"]
     assert info["fingerprint"] == slot["fingerprint"]
-    assert info["precision"] == "f32" and info["dimensions"] == 384
-    assert info["kernels"] in ("c", "avx2", "avx512")
+    assert info["precision"] == "f32" and info["fidelity"] == 1 and info["dimensions"] == 384
+    assert info["kernels"] in ("c", "avx2", "avx512", "avx512vnni")
     assert info["version"] == real.get("/").body.split()[1].decode()
 
 

@@ -167,11 +167,12 @@ def test_a_container_of_half_a_gigabyte(group, serve_in, real, tmp_path):
 
 @pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
 def test_what_does_not_fit_beside_fits_in_the_place_of_the_old_one(group, serve_in, tmp_path):
-    """Two models of 160 MiB in a group of 256."""
-    known = Known(tmp_path, **{letter: models.make_large(tmp_path / letter / "large", seed)
-                               for seed, letter in enumerate("ab", 1)})
+    """Two models of 160 MiB, in f32, in a group of 256."""
+    known = Known(tmp_path, precision="f32",
+                  **{letter: models.make_large(tmp_path / letter / "large", seed)
+                     for seed, letter in enumerate("ab", 1)})
     group.limit(memory=256 * MIB)
-    server = serve_in(known["a"], options=[ALLOW, tmp_path])
+    server = serve_in(known["a"], options=[ALLOW, tmp_path, "--precision", "f32"])
     refused_for_memory(server, known, known["b"], "--swap wait")
     with HealthPoll(server), known.load(server, connections=2) as load:
         load.wait_for_answers(50)
@@ -201,12 +202,14 @@ def test_what_is_needed_is_computed_beforehand(serve, tiny, tmp_path):
     """Within 10 %, and 4 MiB for what differs between machines, of what the worker then took."""
     large = models.make_large(tmp_path / "large" / "tiny")
     base = models.make_base(tmp_path / "base" / "tiny")
-    for folder, threads in ((tiny["a"], 1), (large, 1), (large, 8), (base, 2)):
-        server = serve(folder, options=["--threads", threads])
+    for folder, threads, precision in ((tiny["a"], 1, "auto"), (large, 1, "f32"),
+                                       (large, 8, "int16"), (large, 1, "int8"), (base, 2, "f32"),
+                                       (base, 2, "int16"), (base, 1, "int8")):
+        server = serve(folder, options=["--threads", threads, "--precision", precision])
         status = pathlib.Path(f"/proc/{server.worker()}/status").read_text()
         taken = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
         said = int(re.search(r"up to (\d+) MiB meanwhile", server.log())[1])
-        assert abs(said - taken) <= 0.1 * taken + 4, (folder, threads, said, taken)
+        assert abs(said - taken) <= 0.1 * taken + 4, (folder, threads, precision, said, taken)
         server.stop()
 
 

@@ -88,19 +88,27 @@ static void golden_close(struct golden *golden) {
     json_decref(golden->root);
 }
 
-static struct moult_model *load(const char *folder, unsigned level, uint32_t threads) {
+static const char *const rungs[] = {"auto", "f32", "int16", "int8"};
+
+static struct moult_model *load_as(const char *folder, unsigned level, uint32_t threads,
+                                   enum moult_precision precision) {
     struct moult_error error = {0};
+    struct moult_model_options options = {.threads = threads, .precision = precision};
     int fd = open(folder, O_RDONLY | O_DIRECTORY);
     struct moult_model_files *files = moult_model_files_open(fd, &error);
     struct moult_model *model = NULL;
 
     close(fd);
     if (files != NULL)
-        model = moult_model_load(files, moult_kernels_at(level), threads, NULL, &error);
+        model = moult_model_load(files, moult_kernels_at(level), &options, NULL, &error);
     moult_model_files_close(files);
     if (model == NULL)
         fail_msg("%s: %s", folder, error.message);
     return model;
+}
+
+static struct moult_model *load(const char *folder, unsigned level, uint32_t threads) {
+    return load_as(folder, level, threads, MOULT_PRECISION_F32);
 }
 
 static float *encode(const struct moult_model *model, const struct moult_text *texts, size_t count,
@@ -171,15 +179,86 @@ static void real_vectors_are_sentence_transformers(void **state) {
     golden_close(&golden);
 }
 
+/* What each rung may be off, on average and at most, in cosine to sentence-transformers' f32. */
+static const double means_least[] = {[MOULT_PRECISION_INT16] = 0.99999,
+                                     [MOULT_PRECISION_INT8] = 0.999};
+static const double cosines_least[] = {[MOULT_PRECISION_INT16] = 0.9999,
+                                       [MOULT_PRECISION_INT8] = 0.997};
+
+static void judge_rung(const struct golden *golden, unsigned level,
+                       enum moult_precision precision) {
+    struct moult_model *model = load_as(real_model(), level, 0, precision);
+    const struct moult_model_info *info = moult_model_info(model);
+    /* The plain level takes a second for what the others do in milliseconds. */
+    size_t step = level == 0 ? 20 : REAL_STEP, C = info->dimensions, count = 0;
+    struct moult_text texts[200];
+    double least = 1, sum = 0;
+    float *vectors;
+
+    for (size_t i = 0; i < golden->count; i += step)
+        texts[count++] = golden->texts[i];
+    vectors = encode(model, texts, count, MOULT_PROMPT_NONE);
+    for (size_t i = 0; i < count; i++) {
+        struct worst worst = {.cosine = 2};
+
+        compare(&worst, vectors + i * C, golden->vectors + i * step * C, C, i * step);
+        least = fmin(least, worst.cosine);
+        sum += worst.cosine;
+    }
+    print_message("# all-MiniLM-L6-v2, %s, %s: cosine %.6f on average, %.6f at least; %.6f by the "
+                  "program's own texts\n",
+                  rungs[precision], info->kernels, sum / (double)count, least, info->fidelity);
+    assert_string_equal(info->precision, rungs[precision]);
+    assert_true(sum / (double)count >= means_least[precision]);
+    assert_true(least >= cosines_least[precision]);
+    assert_true(info->fidelity >= cosines_least[precision] && info->fidelity <= 1);
+    free(vectors);
+    moult_model_close(model);
+}
+
+static void rungs_stay_with_f32(void **state) {
+    struct golden golden;
+
+    (void)state;
+    golden_open(&golden, "minilm");
+    for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
+        judge_rung(&golden, level, MOULT_PRECISION_INT16);
+        judge_rung(&golden, level, MOULT_PRECISION_INT8);
+    }
+    golden_close(&golden);
+}
+
+/* Which one it is depends on the CPU; that it is one of these, and is told, does not. */
+static void auto_takes_a_rung_that_stays_with_f32(void **state) {
+    (void)state;
+    for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
+        struct moult_model *model = load_as(real_model(), level, 1, MOULT_PRECISION_AUTO);
+        const struct moult_model_info *info = moult_model_info(model);
+
+        print_message("# %s: auto takes %s, fidelity %.6f\n", info->kernels, info->precision,
+                      info->fidelity);
+        assert_true(strcmp(info->precision, "f32") == 0 ||
+                    strcmp(info->precision, "int16") == 0);
+        assert_true(info->fidelity >= 0.9999 && info->fidelity <= 1);
+        if (strcmp(info->kernels, "avx512vnni") == 0)
+            assert_string_equal(info->precision, "int16");
+        moult_model_close(model);
+    }
+}
+
 static void self_check_passes(void **state) {
     (void)state;
     for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
-        struct moult_model *model = load(real_model(), level, 1);
-        struct moult_error error = {0};
+        for (unsigned precision = MOULT_PRECISION_F32; precision <= MOULT_PRECISION_INT8;
+             precision++) {
+            struct moult_model *model =
+                load_as(real_model(), level, 1, (enum moult_precision)precision);
+            struct moult_error error = {0};
 
-        if (moult_model_check(model, &error) != 0)
-            fail_msg("%s", error.message);
-        moult_model_close(model);
+            if (moult_model_check(model, &error) != 0)
+                fail_msg("%s", error.message);
+            moult_model_close(model);
+        }
     }
 }
 
@@ -189,10 +268,12 @@ static void assert_same_bits(const float *found, const float *expected, size_t f
         fail_msg("The bits of a vector changed %s.", company);
 }
 
-static void check_company(const struct golden *golden, unsigned level) {
+static void check_company(const struct golden *golden, unsigned level,
+                          enum moult_precision precision) {
     /* The plain level takes a second for what the others do in milliseconds. */
-    size_t count = level == 0 ? BITS_TEXTS_PLAIN : BITS_TEXTS, C;
-    struct moult_model *model = load(real_model(), level, 1);
+    size_t part = precision == MOULT_PRECISION_F32 ? 1 : 4;
+    size_t count = (level == 0 ? BITS_TEXTS_PLAIN : BITS_TEXTS) / part, C;
+    struct moult_model *model = load_as(real_model(), level, 1, precision);
     struct moult_text *reversed = moult_allocate(count, sizeof *reversed);
     float *alone, *together;
 
@@ -214,7 +295,7 @@ static void check_company(const struct golden *golden, unsigned level) {
     free(together);
     moult_model_close(model);
     for (uint32_t threads = 2; threads <= 3; threads++) {
-        model = load(real_model(), level, threads);
+        model = load_as(real_model(), level, threads, precision);
         together = encode(model, golden->texts, count, MOULT_PROMPT_NONE);
         assert_same_bits(together, alone, count * C, "with the number of threads");
         free(together);
@@ -233,52 +314,60 @@ static void bits_do_not_depend_on_company(void **state) {
     (void)state;
     golden_open(&golden, "minilm");
     for (unsigned level = 0; moult_kernels_at(level) != NULL; level++)
-        check_company(&golden, level);
+        for (unsigned precision = MOULT_PRECISION_F32; precision <= MOULT_PRECISION_INT8;
+             precision++)
+            check_company(&golden, level, (enum moult_precision)precision);
     golden_close(&golden);
 }
 
 /* The encoder itself, with packed sequences in every order of a few lengths: spans and blocks
  * are cut elsewhere each time. */
-static void bits_do_not_depend_on_packing(void **state) {
+static void check_packing(unsigned level, enum moult_precision precision) {
     static const uint32_t lengths[] = {1, 7, 128, 3, 64, 129, 16, 2, 200, 33, 5, 90};
     enum { B = sizeof lengths / sizeof *lengths, T = 678 };
 
+    struct moult_model *model = load_as(real_model(), level, 1, precision);
+    size_t C = moult_model_info(model)->dimensions;
+    struct moult_encoder *encoder = moult_encoder_open(model, T);
+    uint32_t ids[T], first[B], at = 0;
+    float *alone = moult_allocate(B * C, sizeof *alone);
+    float *packed = moult_allocate(B * C, sizeof *packed);
+
+    for (uint32_t t = 0; t < T; t++)
+        ids[t] = (t * 7919u + 104729u) % moult_model_info(model)->vocabulary_size;
+    for (size_t i = 0; i < B; i++) {
+        first[i] = at;
+        moult_encoder_run(encoder, ids + at, &lengths[i], 1, alone + i * C);
+        at += lengths[i];
+    }
+    assert_int_equal(at, T);
+    for (size_t rotation = 0; rotation < (level == 0 ? 1 : ROTATIONS); rotation++) {
+        uint32_t turned_ids[T], turned[B], to = 0;
+
+        for (size_t i = 0; i < B; i++) {
+            size_t from = (i * 5 + rotation) % B;
+
+            turned[i] = lengths[from];
+            memcpy(turned_ids + to, ids + first[from], lengths[from] * sizeof *ids);
+            to += lengths[from];
+        }
+        moult_encoder_run(encoder, turned_ids, turned, B, packed);
+        for (size_t i = 0; i < B; i++)
+            assert_same_bits(packed + i * C, alone + (i * 5 + rotation) % B * C, C,
+                             "with the packing");
+    }
+    free(alone);
+    free(packed);
+    moult_encoder_close(encoder);
+    moult_model_close(model);
+}
+
+static void bits_do_not_depend_on_packing(void **state) {
     (void)state;
     for (unsigned level = 0; moult_kernels_at(level) != NULL; level++) {
-        struct moult_model *model = load(real_model(), level, 1);
-        size_t C = moult_model_info(model)->dimensions;
-        struct moult_encoder *encoder = moult_encoder_open(model, T);
-        uint32_t ids[T], first[B], at = 0;
-        float *alone = moult_allocate(B * C, sizeof *alone);
-        float *packed = moult_allocate(B * C, sizeof *packed);
-
-        for (uint32_t t = 0; t < T; t++)
-            ids[t] = (t * 7919u + 104729u) % moult_model_info(model)->vocabulary_size;
-        for (size_t i = 0; i < B; i++) {
-            first[i] = at;
-            moult_encoder_run(encoder, ids + at, &lengths[i], 1, alone + i * C);
-            at += lengths[i];
-        }
-        assert_int_equal(at, T);
-        for (size_t rotation = 0; rotation < (level == 0 ? 1 : ROTATIONS); rotation++) {
-            uint32_t turned_ids[T], turned[B], to = 0;
-
-            for (size_t i = 0; i < B; i++) {
-                size_t from = (i * 5 + rotation) % B;
-
-                turned[i] = lengths[from];
-                memcpy(turned_ids + to, ids + first[from], lengths[from] * sizeof *ids);
-                to += lengths[from];
-            }
-            moult_encoder_run(encoder, turned_ids, turned, B, packed);
-            for (size_t i = 0; i < B; i++)
-                assert_same_bits(packed + i * C, alone + (i * 5 + rotation) % B * C, C,
-                                 "with the packing");
-        }
-        free(alone);
-        free(packed);
-        moult_encoder_close(encoder);
-        moult_model_close(model);
+        for (unsigned precision = MOULT_PRECISION_F32;
+             precision <= (level == 0 ? MOULT_PRECISION_F32 : MOULT_PRECISION_INT8); precision++)
+            check_packing(level, (enum moult_precision)precision);
     }
 }
 
@@ -328,6 +417,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_vectors_are_sentence_transformers),
         cmocka_unit_test(real_vectors_are_sentence_transformers),
+        cmocka_unit_test(rungs_stay_with_f32),
+        cmocka_unit_test(auto_takes_a_rung_that_stays_with_f32),
         cmocka_unit_test(self_check_passes),
         cmocka_unit_test(bits_do_not_depend_on_packing),
         cmocka_unit_test(bits_do_not_depend_on_company),

@@ -308,10 +308,10 @@ static bool at_the_edge(const struct moult_kernels *kernels, enum moult_precisio
 
         for (size_t k = 0; k < K; k++)
             sum += abs(weight_at(&product.panels, n, k));
-        if (sum * 2047 > INT32_MAX)
+        if (sum * 8191 > INT32_MAX)
             passed = check_because("K=%u: the integers of output %zu add up to %lld", K, n,
                                    (long long)sum);
-        else if (K >= 1536 && sum * 2047 < INT32_MAX / 4 * 3)
+        else if (K >= 1536 && sum * 8191 < INT32_MAX / 4 * 3)
             passed = check_because("K=%u: output %zu could have had more bits: %lld", K, n,
                                    (long long)sum);
     }

@@ -31,7 +31,8 @@ def fingerprint_of(folder):
 class Known:
     """Model folders by a letter, and the vectors that each gives for the texts."""
 
-    def __init__(self, folder, **folders):
+    def __init__(self, folder, precision="auto", **folders):
+        self.precision = precision
         self.place = pathlib.Path(folder)
         self.place.mkdir(exist_ok=True)
         self.texts = models.texts(200)
@@ -43,7 +44,8 @@ class Known:
         vectors = self.place / f"{letter}.npy"
         text_file = self.place / "texts.txt"
         text_file.write_text("".join(text + "\n" for text in self.texts))
-        done = moult("embed", source, "--input", text_file, "--output", vectors)
+        done = moult("embed", source, "--precision", self.precision, "--input", text_file,
+                     "--output", vectors)
         assert done.returncode == 0, done.stderr
         self.folders[letter] = pathlib.Path(source)
         self.fingerprints[letter] = fingerprint_of(source)

@@ -178,8 +178,8 @@ static void words_of_row(int16_t *values, float *scale, const float *x, uint32_t
     for (; k < K; k += LANES)
         most[0] = larger(most[0], absolute(load_some(x + k, first_lanes(K - k))));
     largest = largest_of(larger(most[0], most[1]));
-    *scale = largest > MOULT_INTEGERS_LEAST ? largest * (1.0f / MOULT_INT16_MOST) : 0;
-    inverse = *scale > 0 ? MOULT_INT16_MOST / largest : 0;
+    *scale = largest > MOULT_INTEGERS_LEAST ? largest * (1.0f / MOULT_INT16_VALUE_MOST) : 0;
+    inverse = *scale > 0 ? MOULT_INT16_VALUE_MOST / largest : 0;
     for (k = 0; k + LANES <= K; k += LANES)
         store_words(values + k, rounded(mul(load(x + k), broadcast(inverse))));
     if (k < K)

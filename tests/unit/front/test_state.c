@@ -178,6 +178,7 @@ static void is_read_as_it_was_written(void **unused) {
     slot->previous = model(7, DIGEST_B);
     snprintf(slot->seen, sizeof slot->seen, "%s E\"5-6\"", DIGEST_A);
     slot->previous.dimensions = 384;
+    slot->previous.rung = (struct moult_rung){MOULT_PRECISION_INT16, 0.99999125, "A \"CPU\""};
     slot->kept.models[0] = model(5, DIGEST_B);
     slot->kept.models[0].retires_at = 1700000009;
     slot->kept.models[0].bytes = 12345678901;
@@ -195,6 +196,10 @@ static void is_read_as_it_was_written(void **unused) {
     assert_int_equal(slot->previous.generation, 7);
     assert_string_equal(slot->seen, DIGEST_A " E\"5-6\"");
     assert_int_equal(slot->previous.dimensions, 384);
+    assert_int_equal(slot->previous.rung.precision, MOULT_PRECISION_INT16);
+    assert_true(slot->previous.rung.fidelity == 0.99999125);
+    assert_string_equal(slot->previous.rung.cpu, "A \"CPU\"");
+    assert_int_equal(slot->current.rung.precision, MOULT_PRECISION_AUTO);
     assert_int_equal(slot->kept.count, 1);
     assert_int_equal(slot->kept.models[0].retires_at, 1700000009);
     assert_int_equal(slot->kept.models[0].bytes, 12345678901);

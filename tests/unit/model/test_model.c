@@ -102,7 +102,7 @@ static void replace(const struct folder *folder, const char *name, const char *f
 
 static void assert_refused(const struct folder *folder, const char *why) {
     struct moult_error error = {0};
-    struct moult_model *model = moult_model_open(folder->path, 1, &error);
+    struct moult_model *model = moult_model_open(folder->path, 1, MOULT_PRECISION_F32, &error);
 
     if (model != NULL)
         fail_msg("Accepted, where it should have said \"%s\".", why);
@@ -114,7 +114,7 @@ static void assert_refused(const struct folder *folder, const char *why) {
 
 static struct moult_model *open_model(const char *folder, uint32_t threads) {
     struct moult_error error = {0};
-    struct moult_model *model = moult_model_open(folder, threads, &error);
+    struct moult_model *model = moult_model_open(folder, threads, MOULT_PRECISION_F32, &error);
 
     if (model == NULL)
         fail_msg("%s", error.message);
@@ -445,7 +445,10 @@ static void loading_tells_how_far_it_is(void **state) {
     (void)state;
     close(fd);
     assert_non_null(files);
-    moult_model_close(moult_model_load(files, moult_kernels_best(), 1, &progress, NULL));
+    moult_model_close(moult_model_load(
+        files, moult_kernels_best(),
+        &(struct moult_model_options){.threads = 1, .precision = MOULT_PRECISION_F32}, &progress,
+        NULL));
     moult_model_files_close(files);
     assert_true(last == 1);
 }

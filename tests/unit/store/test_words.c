@@ -131,11 +131,75 @@ static void reads_long_queries(void **state) {
     free(query);
 }
 
+/* In a large collection, words that most documents have are left out: but not where there are no
+ * others. */
+static void leaves_out_what_all_have(void **state) {
+    struct place *place = *state;
+    unsigned count = 10500;
+    uint32_t c = make_collection(place, "default", "minilm");
+    uint32_t d = make_collection(place, "small", "minilm");
+    struct moult_put *puts = moult_allocate(count, sizeof *puts);
+    char (*texts)[32] = moult_allocate(count, sizeof *texts);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(texts[i], sizeof texts[i], "the word%u", i / 3);
+        puts[i] = (struct moult_put){.text = texts[i], .text_size = strlen(texts[i])};
+    }
+    GOOD(moult_store_begin(place->writer, &error));
+    GOOD(moult_store_put(place->writer, c, puts, count, &error));
+    GOOD(moult_store_commit(place->writer, &error));
+    put_one(place, d, "a", "the one", NULL);
+    put_one(place, d, "b", "the other", NULL);
+    struct found found = find(place, c, "the word7", NULL, HITS);
+    assert_int_equal(3, found.count);
+    assert_int_equal(puts[21].seq, found.hits[0].seq);
+    assert_int_equal(puts[23].seq, found.hits[2].seq);
+    assert_int_equal(HITS, find(place, c, "The", NULL, HITS).count);
+    assert_int_equal(HITS, find(place, c, "the nowhere", NULL, HITS).count);
+    assert_int_equal(2, find(place, d, "the one", NULL, HITS).count);
+    free(texts);
+    free(puts);
+}
+
+/* What is put and replaced and deleted within one transaction leaves what one after another
+ * would. */
+static void follows_a_whole_transaction(void **state) {
+    struct place *place = *state;
+    uint64_t seq;
+    uint32_t c = make_collection(place, "default", "minilm");
+    put_one(place, c, "a", "old alpha", NULL);
+    put_one(place, c, "b", "old beta", NULL);
+    put_one(place, c, "c", "old gamma", NULL);
+    const char *ids[] = {"c", "d"};
+    struct moult_put puts[] = {{.id = "b", .text = "new beta", .text_size = 8},
+                               {.id = "d", .text = "new delta", .text_size = 9},
+                               {.id = "a", .text = "new alpha", .text_size = 9},
+                               {.id = "b", .text = "newest beta", .text_size = 11}};
+    struct moult_word_hit hit;
+    GOOD(moult_store_begin(place->writer, &error));
+    GOOD(moult_store_put(place->writer, c, puts, 3, &error));
+    /* The writer sees its own words, too. */
+    assert_int_equal(1, moult_store_find_words(place->writer, c, "delta", 5, NULL, 1, &hit, NULL));
+    GOOD(moult_store_put(place->writer, c, puts + 3, 1, &error));
+    GOOD(moult_store_delete(place->writer, c, ids, 2, NULL, &seq, &error));
+    GOOD(moult_store_commit(place->writer, &error));
+    assert_int_equal(0, count_found(place, c, "old gamma delta"));
+    assert_int_equal(1, count_found(place, c, "new"));
+    assert_int_equal(1, count_found(place, c, "newest"));
+    assert_int_equal(2, count_found(place, c, "alpha beta"));
+    GOOD(moult_store_begin(place->writer, &error));
+    puts[0].text = "rolled up";
+    GOOD(moult_store_put(place->writer, c, puts, 1, &error));
+    moult_store_rollback(place->writer);
+    assert_int_equal(1, count_found(place, c, "newest"));
+    GOOD(moult_store_check(place->writer, &error));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         PLACE_TEST(ranks_by_words),   PLACE_TEST(reads_queries_as_words),
         PLACE_TEST(folds_case_and_accents), PLACE_TEST(follows_changes),
         PLACE_TEST(filters),          PLACE_TEST(reads_long_queries),
+        PLACE_TEST(leaves_out_what_all_have), PLACE_TEST(follows_a_whole_transaction),
     };
     return cmocka_run_group_tests_name("words", tests, NULL, NULL);
 }

@@ -75,7 +75,7 @@ static int set_up(void **state) {
     struct moult_error error;
     if (!folder)
         return 0;
-    model = moult_model_open(folder, 1, &error);
+    model = moult_model_open(folder, 1, MOULT_PRECISION_AUTO, &error);
     if (!model) {
         print_error("%s\n", error.message);
         return -1;
