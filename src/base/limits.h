@@ -97,6 +97,9 @@
 #define MOULT_UNFOLLOWED_DOCUMENTS_MAX 8192        /* Written, and not embedded yet: more may be
                                                       written when fewer are left. */
 
+#define MOULT_BROUGHT_VECTORS_MAX 10000000         /* Of documents, by a model: 24 bytes each in the
+                                                      front, while they are used. */
+
 /* Reports of what an update changes. */
 #define MOULT_ASKED_TEXTS_MAX 1000                 /* --report; the work grows with its square. */
 #define MOULT_ASKED_TEXT_BYTES_MAX (8 * MOULT_KIB) /* Longer ones are not remembered. */

@@ -142,10 +142,10 @@ void moult_followers_progress(const struct moult_generation *generation,
     progress->embedded = follower->embedded;
     progress->failures = follower->failures;
     progress->trouble = follower->trouble;
-    if (follower->embedding_since_ns == 0 || follower->embedded == 0)
+    if (follower->embedding_since_ns == 0 || follower->embedded + follower->spared == 0)
         return;
     double seconds = (double)(moult_clock_ns() - follower->embedding_since_ns) / 1e9;
-    progress->documents_per_second = (double)follower->embedded / seconds;
+    progress->documents_per_second = (double)(follower->embedded + follower->spared) / seconds;
     progress->seconds_left = (double)(progress->documents_total - progress->documents) /
                              progress->documents_per_second;
 }

@@ -2,6 +2,7 @@
  *
  *   follower.c    one follower: which portion is next, telling the index, the cursor
  *   portion.c     one portion of changes: read, cut, embedded, written
+ *   spared.c      vectors that are there already, and need not be made
  *   piece.c       the jobs of a portion, and what becomes of them when their worker dies
  *   space_file.c  spaces and their files of vectors, as the worker inherits them
  *   writes.c      who waits to hear that what he wrote can be searched
@@ -18,6 +19,7 @@
 #ifndef MOULT_FRONT_FOLLOW_H
 #define MOULT_FRONT_FOLLOW_H
 
+#include "front/brought.h"
 #include "front/desk.h"
 #include "front/follower.h"
 #include "front/slot.h"
@@ -49,6 +51,7 @@ struct moult_followed {
     unsigned failures;
     bool whole;                       /* One chunk, unless the worker says that it was too long. */
     bool refused;                     /* Its model cannot embed it. */
+    bool spared;                      /* Its vector was there. */
     bool gone;                        /* Replaced or deleted meanwhile. */
 };
 
@@ -77,6 +80,9 @@ struct moult_portion {
     bool last;                        /* Nothing lay behind it. */
     struct moult_changes changes;
     struct moult_followed *missing;   /* [missing_count], in order. */
+    bool asks_brought;
+    float **brought;                  /* [brought_count] of changes, or NULL; each [C] or NULL. */
+    uint32_t brought_count;
     uint32_t missing_count, unfinished;
     struct moult_piece_job *jobs;
     uint64_t retry_ns;                /* What failed is tried again then; 0: nothing did. */
@@ -86,6 +92,9 @@ struct moult_portion {
     uint64_t *damaged;                /* [damaged_count] seqs. */
     uint32_t damaged_count;
 };
+
+/* Whether what a model brings is what it makes. */
+enum moult_brought_is { MOULT_BROUGHT_UNTRIED, MOULT_BROUGHT_RIGHT, MOULT_BROUGHT_WRONG };
 
 struct moult_follower {
     struct moult_followers *followers;
@@ -106,6 +115,13 @@ struct moult_follower {
     uint64_t sync_seq;                /* Once it is there, all that was acknowledged is. */
     uint64_t lap_seq, lap_lag;        /* See follower.c. */
 
+    /* What its model brings. The first two are the desk's reading thread's. */
+    bool brought_looked;
+    struct moult_brought *brought;
+    enum moult_brought_is brought_is;
+    unsigned brought_tried;
+    double brought_least;             /* Cosine of those that were tried. */
+
     /* Where it is. */
     bool wakes;                       /* Its worker is ready. */
     uint64_t told;                    /* The index has all up to here. */
@@ -123,6 +139,7 @@ struct moult_follower {
     /* What is told of it. */
     uint64_t documents;               /* In the index, by this run. */
     uint64_t embedded, embedded_bytes;
+    uint64_t spared;                  /* Documents whose vectors were there. */
     uint64_t embedding_since_ns;
     uint64_t retry_ns;
     unsigned failures;                /* In a row. */
@@ -208,6 +225,15 @@ void moult_portion_retry(struct moult_portion *portion);
 void moult_portion_repair(struct moult_portion *portion);
 const struct moult_followed *moult_portion_find(const struct moult_portion *portion,
                                                 const struct moult_store_change *change);
+
+/* spared.c */
+/* In the desk's thread: what the model brings for what has just been read. */
+void moult_spared_look(struct moult_portion *portion);
+void moult_spared_release(struct moult_portion *portion);
+/* Whether the vector of a document, which has been cut, is there; it has it then. */
+bool moult_spared_take(struct moult_portion *portion, struct moult_followed *document);
+/* All of the portion has vectors: compares those that the model brings, until enough were. */
+void moult_spared_judge(struct moult_portion *portion);
 
 /* piece.c */
 /* Has the missing documents cut and embedded. */

@@ -49,6 +49,7 @@ void moult_follower_free_if_done(struct moult_follower *follower) {
         return;
     if (follower->file != NULL)
         moult_space_file_release(follower->file);
+    moult_brought_close(follower->brought);
     moult_generation_drop(follower->generation);
     follower->followers->follower_count--;
     free(follower);

@@ -164,7 +164,8 @@ void moult_pieces_begin(struct moult_portion *portion) {
         }
         set_chunks(document, 1, C);
         document->chunks[0].end = (uint32_t)size;
-        gather(&embeds, document, 0);
+        if (!moult_spared_take(portion, document))
+            gather(&embeds, document, 0);
     }
     flush(&cuts);
     flush(&embeds);
@@ -258,7 +259,8 @@ static void take_cuts(struct moult_piece_job *pieces, const struct moult_job *jo
             document->chunks[k].begin = job->answer.ranges[begin + k].begin;
             document->chunks[k].end = job->answer.ranges[begin + k].end;
         }
-        gather_chunks(embeds, document);
+        if (!moult_spared_take(portion, document))
+            gather_chunks(embeds, document);
     }
 }
 

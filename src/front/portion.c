@@ -27,6 +27,7 @@ static void free_portion(struct moult_portion *portion) {
     }
     free(portion->missing);
     free(portion->damaged);
+    moult_spared_release(portion);
     moult_changes_release(&portion->changes);
     if (portion->file != NULL)
         moult_space_file_release(portion->file);
@@ -86,9 +87,14 @@ void moult_portion_drop(struct moult_portion *portion) {
 static int read_changes(struct moult_desk_task *task, struct moult_store *store,
                         struct moult_error *error) {
     struct moult_portion *portion = (struct moult_portion *)task;
+    moult_spared_release(portion);
     moult_changes_release(&portion->changes);
-    return moult_store_changes(store, portion->slot, portion->space, portion->after,
-                               portion->count_max, portion->bytes_max, &portion->changes, error);
+    if (moult_store_changes(store, portion->slot, portion->space, portion->after,
+                            portion->count_max, portion->bytes_max, &portion->changes,
+                            error) != 0)
+        return -1;
+    moult_spared_look(portion);
+    return 0;
 }
 
 void moult_portion_cut_off(struct moult_portion *portion, uint32_t at) {
@@ -145,6 +151,7 @@ struct moult_portion *moult_portion_open(struct moult_follower *follower, uint64
     portion->bound = portion->through = bound;
     portion->count_max = follower->present ? CHANGES_MAX_PRESENT : CHANGES_MAX;
     portion->bytes_max = BYTES_MAX;
+    portion->asks_brought = follower->brought_is != MOULT_BROUGHT_WRONG;
     memcpy(portion->slot, portion->file->key.slot, sizeof portion->slot);
     portion->space = portion->file->number;
     while (*at != NULL && (*at)->after < bound)
@@ -243,7 +250,8 @@ static void on_written(struct moult_desk_task *task, const struct moult_error *e
     }
     moult_fault_point("portion-written");
     for (uint32_t i = 0; i < portion->missing_count; i++) {
-        follower->embedded += !portion->missing[i].refused;
+        follower->embedded += !portion->missing[i].refused && !portion->missing[i].spared;
+        follower->spared += portion->missing[i].spared;
         follower->embedded_bytes += portion->missing[i].change->text_size;
         free(portion->missing[i].vectors);
         portion->missing[i].vectors = NULL;
@@ -262,14 +270,18 @@ static void write_it(struct moult_portion *portion) {
 void moult_portion_embed(struct moult_portion *portion) {
     portion->state = MOULT_PORTION_EMBEDDING;
     portion->unfinished = portion->missing_count;
-    if (portion->missing_count > 0)
-        moult_pieces_begin(portion);
-    else
+    if (portion->missing_count == 0) {
         portion->state = MOULT_PORTION_DONE;
+        return;
+    }
+    moult_pieces_begin(portion);
+    if (portion->jobs == NULL)   /* All vectors were there. */
+        moult_portion_embedded(portion);
 }
 
 void moult_portion_embedded(struct moult_portion *portion) {
     moult_fault_point("portion-embedded");
+    moult_spared_judge(portion);
     write_it(portion);
 }
 

@@ -153,7 +153,7 @@ int moult_incoming_finish(struct moult_incoming *incoming, const struct moult_so
                           const char *source, struct moult_installed *installed,
                           struct moult_error *error) {
     moult_revision_of(list, installed->revision);
-    installed->bytes = list->bytes;
+    installed->bytes = moult_source_list_model_bytes(list);
     installed->was_there = is_installed(incoming, installed->revision);
     if (installed->was_there)
         return 0;

@@ -170,7 +170,12 @@ int moult_installed_verify(const char *data_folder, const char *revision,
     return result;
 }
 
-/* Whether the note beside a revision names that source; and how many bytes it lists. */
+static const char *path_in(const json_t *file) {
+    const char *path = json_string_value(json_object_get(file, "path"));
+    return path != NULL ? path : "";
+}
+
+/* Whether the note beside a revision names that source; and the bytes of its model. */
 static bool is_from(int models_fd, const char *revision, const char *source, uint64_t *bytes_all) {
     struct moult_error ignored;
     char *bytes;
@@ -187,7 +192,8 @@ static bool is_from(int models_fd, const char *revision, const char *source, uin
     bool same = noted != NULL && strcmp(noted, source) == 0;
     *bytes_all = 0;
     json_array_foreach(json_object_get(object, "files"), i, file)
-        *bytes_all += (uint64_t)json_integer_value(json_object_get(file, "size"));
+        if (!moult_source_is_of_vectors(path_in(file)))
+            *bytes_all += (uint64_t)json_integer_value(json_object_get(file, "size"));
     json_decref(object);
     free(bytes);
     return same;
@@ -223,7 +229,7 @@ int moult_installed_bytes(const char *data_folder, const char *revision, uint64_
     if (fd >= 0 && moult_file_read(fd, MOULT_REVISION_FILE, MOULT_SMALL_FILE_BYTES_MAX, &text,
                                    &size, &ignored) == 0)
         result = moult_revision_parse(text, size, list, noted, &ignored);
-    *bytes = list->bytes;
+    *bytes = moult_source_list_model_bytes(list);
     if (fd >= 0)
         close(fd);
     moult_source_list_release(list);

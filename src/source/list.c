@@ -17,6 +17,7 @@ static const char *const known_names[] = {
     "modules.json",       "sentence_bert_config.json",         "special_tokens_map.json",
     "tokenizer.json",     "tokenizer_config.json",             "vocab.txt",
 };
+#define VECTORS_FOLDER "document_vectors"   /* front/brought.h */
 static const char *const pickle_names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
                                            "model.pt"};
 
@@ -29,6 +30,7 @@ struct reading {
 
 static int add_modules(struct reading *reading);
 static int add_folder(struct reading *reading, const char *prefix);
+static int add_vectors(struct reading *reading);
 static int check(struct reading *reading);
 
 static int by_path(const void *a, const void *b) {
@@ -40,7 +42,8 @@ int moult_source_list_select(const struct moult_source_view *view, struct moult_
                              struct moult_error *error) {
     struct reading reading = {view, view->name, list, error};
     *list = (struct moult_source_list){.count = 0};
-    if (add_folder(&reading, "") != 0 || add_modules(&reading) != 0 || check(&reading) != 0)
+    if (add_folder(&reading, "") != 0 || add_modules(&reading) != 0 ||
+        add_vectors(&reading) != 0 || check(&reading) != 0)
         return -1;
     qsort(list->files, list->count, sizeof list->files[0], by_path);
     return 0;
@@ -50,6 +53,18 @@ void moult_source_list_release(struct moult_source_list *list) {
     for (unsigned i = 0; i < list->count; i++)
         free(list->files[i].path);
     list->count = 0;
+}
+
+bool moult_source_is_of_vectors(const char *path) {
+    return strncmp(path, VECTORS_FOLDER "/", sizeof VECTORS_FOLDER) == 0;
+}
+
+uint64_t moult_source_list_model_bytes(const struct moult_source_list *list) {
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < list->count; i++)
+        if (!moult_source_is_of_vectors(list->files[i].path))
+            bytes += (uint64_t)list->files[i].status.st_size;
+    return bytes;
 }
 
 void moult_source_list_sign(const struct moult_source_list *list,
@@ -201,6 +216,14 @@ static int add_modules(struct reading *reading) {
         result = add_module(reading, json_array_get(modules, i));
     json_decref(modules);
     return result;
+}
+
+static int add_vectors(struct reading *reading) {
+    if (add_file(reading, VECTORS_FOLDER, "documents.jsonl", false) != 0)
+        return -1;
+    return has(reading->list, VECTORS_FOLDER "/documents.jsonl")
+               ? add_file(reading, VECTORS_FOLDER, "vectors.npy", true)
+               : 0;
 }
 
 static bool ends_in(const struct moult_source_list *list, const char *suffix) {

@@ -1,6 +1,7 @@
 /* Which files of a model folder a model needs: the known names, in the folder
  * itself and in those of the modules that its modules.json names, and the
- * shards that an index of weights names. Nothing else is taken. */
+ * shards that an index of weights names; and the vectors of documents that a revision
+ * may bring. Nothing else is taken. */
 #ifndef MOULT_SOURCE_LIST_H
 #define MOULT_SOURCE_LIST_H
 
@@ -44,6 +45,10 @@ int moult_source_list_read(int folder_fd, const char *folder, struct moult_sourc
 void moult_source_list_sign(const struct moult_source_list *list,
                             char signature[MOULT_SHA256_HEX]);
 void moult_source_list_release(struct moult_source_list *list);
+/* Without the vectors of documents: what a worker reads. */
+uint64_t moult_source_list_model_bytes(const struct moult_source_list *list);
+/* Whether the file at that path belongs to the vectors of documents. */
+bool moult_source_is_of_vectors(const char *path);
 /* A relative path of plain components: no "..", no ".", nothing empty, no control characters. */
 bool moult_source_path_safe(const char *path);
 

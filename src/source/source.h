@@ -33,7 +33,7 @@ struct moult_install_progress {
 struct moult_installed {
     char revision[MOULT_SHA256_HEX];
     bool was_there;             /* Nothing was copied: equal revision. */
-    uint64_t bytes;
+    uint64_t bytes;             /* Of the model alone. */
     uint64_t fetched;           /* Bytes that were copied or came over the wire for it. */
     char validator[MOULT_VALIDATOR_BYTES];   /* Of the source, when this was taken. */
 };
@@ -135,7 +135,8 @@ void moult_install_leftovers_remove(const char *models_folder);
 int moult_installed_verify(const char *data_folder, const char *revision,
                            struct moult_error *error);
 
-/* The size of an installed revision's files, as revision.json has it. Fails where that is not
+/* The size of an installed revision's files, as revision.json has it, without the vectors of
+ * documents that it may bring. Fails where that is not
  * there or damaged. */
 int moult_installed_bytes(const char *data_folder, const char *revision, uint64_t *bytes);
 

@@ -187,6 +187,30 @@ static void refuses_what_is_no_model(void **state) {
     refuse(places, MOULT_ERROR_INVALID, "it has no config.json");
 }
 
+/* Both files of them or neither; they are no part of what a worker reads. */
+static void takes_the_vectors_of_documents(void **state) {
+    struct places *places = *state;
+    struct moult_installed bare, installed;
+    uint64_t bytes;
+    install(places, &bare);
+    char *vectors = moult_format("%s/document_vectors", places->model);
+    assert_int_equal(moult_folder_make(vectors, NULL), 0);
+    put(vectors, "vectors.npy", "numbers");
+    install(places, &installed);
+    assert_string_equal(installed.revision, bare.revision);
+    put(vectors, "documents.jsonl", "lines");
+    install(places, &installed);
+    assert_string_not_equal(installed.revision, bare.revision);
+    assert_true(exists(places->models, installed.revision, "document_vectors/vectors.npy"));
+    assert_true(exists(places->models, installed.revision, "document_vectors/documents.jsonl"));
+    assert_int_equal(installed.bytes, bare.bytes);
+    assert_int_equal(moult_installed_bytes(places->data, installed.revision, &bytes), 0);
+    assert_int_equal(bytes, bare.bytes);
+    drop(vectors, "vectors.npy");
+    refuse(places, MOULT_ERROR_MISSING, "has no document_vectors/vectors.npy");
+    free(vectors);
+}
+
 static void refuses_paths_that_lead_out(void **state) {
     static const char *const lists[] = {
         "[{\"path\":\"../elsewhere\"}]", "[{\"path\":\"/etc\"}]",      "[{\"path\":\"a//b\"}]",
@@ -356,6 +380,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_revision_is_the_digest_of_sorted_lines, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(refuses_what_is_no_model, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(takes_the_vectors_of_documents, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refuses_paths_that_lead_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(takes_the_shards_that_an_index_names, set_up, tear_down),
         cmocka_unit_test_setup_teardown(follows_links_to_files_as_hub_caches_have_them, set_up,
