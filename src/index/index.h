@@ -10,8 +10,8 @@
  *
  * Any number of threads may search while others add and remove. A search sees a row that was
  * there before it began and stays; what comes or goes meanwhile it may see or not, each row for
- * itself. A search never waits for an add, and for a removal only while rows move together (some
- * milliseconds, once a sixteenth of a collection has gone).
+ * itself. It waits for no add longer than that takes to write a few rows; and for a removal only
+ * while rows move together, a thousand at a time, when a sixteenth of a collection has gone.
  *
  * Letter: C, the width of a vector. */
 #ifndef MOULT_INDEX_INDEX_H

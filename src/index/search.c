@@ -62,7 +62,7 @@ static void keep_found(struct moult_index_scratch *scratch,
                        const struct moult_collection *collection) {
     const struct moult_pool *pool = &scratch->pool;
 
-    if (scratch->capacity < pool->capacity) {
+    if (scratch->capacity != pool->capacity) {
         scratch->found =
             moult_reallocate(scratch->found, pool->capacity, sizeof *scratch->found);
         scratch->scored =

@@ -2,8 +2,6 @@
 #include "index/index.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +16,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 
-enum { ROWS_MAX = 6000 };
+enum { ROWS_MAX = 7000 };
 
 static uint64_t random_state;
 
@@ -288,10 +286,161 @@ static void agrees_with_a_full_scan(void **state) {
     }
 }
 
+/* 4,096 dimensions: a segment has room for two thousand rows. */
+static void grows_and_shrinks_over_segments(void **state) {
+    enum { C = 4096, DOCUMENTS = 6500 };
+    const struct moult_kernels *kernels = moult_kernels_best();
+    struct table *table = table_open(C);
+    struct moult_index *index = moult_index_open(
+        C, kernels, &(struct moult_index_source){.read = read_rows, .context = table});
+    struct moult_index_scratch *scratch = moult_index_scratch_open(index);
+    uint64_t full, one;
+
+    (void)state;
+    add_document(table, index, 1, 1, 1, CLUSTERED);
+    one = moult_index_bytes(index);
+    for (uint64_t seq = 2; seq <= DOCUMENTS; seq++)
+        add_document(table, index, 1, seq, 1, CLUSTERED);
+    full = moult_index_bytes(index);
+    assert_in_range(full, (uint64_t)DOCUMENTS * C, moult_index_bytes_for(C, DOCUMENTS));
+    check_searches(table, index, kernels, scratch, CLUSTERED, 4);
+    /* From the front, from the end, and every other one. */
+    for (uint64_t seq = 1; seq <= DOCUMENTS; seq++) {
+        if (seq < 1000 || seq % 2 == 0 || seq > 6000)
+            remove_document(table, index, 1, seq);
+    }
+    check_searches(table, index, kernels, scratch, CLUSTERED, 4);
+    for (uint64_t seq = 1; seq <= DOCUMENTS - 3; seq++)
+        remove_document(table, index, 1, seq);
+    assert_int_equal(0, moult_index_rows(index));
+    assert_in_range(moult_index_bytes(index), 0, full / 2);
+    add_document(table, index, 1, DOCUMENTS + 1, 1, CLUSTERED);
+    assert_in_range(moult_index_bytes(index), 0, 2 * one);
+    check_searches(table, index, kernels, scratch, CLUSTERED, 4);
+    moult_index_scratch_close(scratch);
+    moult_index_close(index);
+    table_close(table);
+}
+
+static void takes_equal_vectors_by_seq(void **state) {
+    enum { C = 48, DOCUMENTS = 1500 };
+    struct table *table = table_open(C);
+    struct moult_index *index =
+        moult_index_open(C, moult_kernels_best(),
+                         &(struct moult_index_source){.read = read_rows, .context = table});
+    struct moult_index_scratch *scratch = moult_index_scratch_open(index);
+    struct moult_index_query query = {.collection = 1, .k = 700, .min_score = -INFINITY};
+    struct moult_hit hits[700];
+    float vector[C] = {1}, zeros[C] = {0};
+
+    (void)state;
+    for (uint32_t i = 0; i < DOCUMENTS; i++) {
+        uint64_t seq = (i * 7919u) % DOCUMENTS + 1;
+
+        memcpy(table->vectors + (size_t)i * C, vector, sizeof vector);
+        table->rows[i] = (struct moult_index_row){.seq = seq, .row = i, .chunk = 3};
+        assert_int_equal(0,
+                         moult_index_add(index, 1, &table->rows[i], 1, vector, NULL));
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        float score = i == 0 ? 1 : 0;
+
+        assert_int_equal(700, moult_index_search(index, &query, i == 0 ? vector : zeros, scratch,
+                                                 hits, NULL));
+        for (uint32_t j = 0; j < 700; j++) {
+            assert_int_equal(j + 1, hits[j].seq);
+            assert_int_equal(3, hits[j].chunk);
+            assert_true(hits[j].score == score);
+        }
+    }
+    moult_index_scratch_close(scratch);
+    moult_index_close(index);
+    table_close(table);
+}
+
+/* On real vectors a search has to read very few; here, none that is not wanted. */
+static void reads_no_more_than_it_must(void **state) {
+    enum { C = 384, DOCUMENTS = 3000 };
+    struct table *table = table_open(C);
+    struct moult_index *index =
+        moult_index_open(C, moult_kernels_best(),
+                         &(struct moult_index_source){.read = read_rows, .context = table});
+    struct moult_index_scratch *scratch = moult_index_scratch_open(index);
+    struct moult_hit hits[5];
+    float vector[C];
+
+    (void)state;
+    for (uint64_t seq = 1; seq <= DOCUMENTS; seq++)
+        add_document(table, index, 1, seq, 1, UNIT);
+    for (unsigned i = 0; i < 20; i++) {
+        draw_vector(table, UNIT, vector);
+        assert_int_equal(5, moult_index_search(
+                                index,
+                                &(struct moult_index_query){
+                                    .collection = 1, .k = 5, .min_score = -INFINITY},
+                                vector, scratch, hits, NULL));
+        assert_int_equal(DOCUMENTS, moult_index_effort(scratch).rows_scanned);
+        assert_in_range(moult_index_effort(scratch).rows_read, 5, 40);
+        assert_in_range(moult_index_effort(scratch).rows_refined, 5, DOCUMENTS * 2 / 3);
+    }
+    moult_index_scratch_close(scratch);
+    moult_index_close(index);
+    table_close(table);
+}
+
+static void says_what_is_wrong(void **state) {
+    enum { C = 20 };
+    static const float wrong[] = {NAN, INFINITY, -INFINITY, 1e20f};
+    struct table *table = table_open(C);
+    struct moult_index *index =
+        moult_index_open(C, moult_kernels_best(),
+                         &(struct moult_index_source){.read = read_rows, .context = table});
+    struct moult_index_scratch *scratch = moult_index_scratch_open(index);
+    struct moult_index_query query = {.collection = 7, .k = 3, .min_score = -INFINITY};
+    struct moult_error error = {0};
+    struct moult_hit hits[3];
+    float vectors[3 * C];
+
+    (void)state;
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        add_document(table, index, 7, seq, 1, UNIT);
+    for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        memcpy(vectors, table->vectors, sizeof vectors);
+        vectors[2 * C + 5] = wrong[i];
+        assert_int_equal(-1, moult_index_add(index, 7, table->rows, 3, vectors, &error));
+        assert_int_equal(MOULT_ERROR_INVALID, error.code);
+        assert_string_equal("The vector of row 2 has a number that is not finite, or far too "
+                            "large.",
+                            error.message);
+        assert_int_equal(-1, moult_index_search(index, &query, vectors + 2 * C, scratch, hits,
+                                                &error));
+        assert_int_equal(MOULT_ERROR_INVALID, error.code);
+        assert_int_equal(3, moult_index_rows(index));
+    }
+    table->broken = true;
+    assert_int_equal(-1, moult_index_search(index, &query, table->vectors, scratch, hits, &error));
+    assert_int_equal(MOULT_ERROR_SYSTEM, error.code);
+    assert_string_equal("The disk is gone.", error.message);
+    table->broken = false;
+    assert_int_equal(3, moult_index_search(index, &query, table->vectors, scratch, hits, &error));
+    query.collection = 8;
+    assert_int_equal(0, moult_index_search(index, &query, table->vectors, scratch, hits, &error));
+    assert_int_equal(0, moult_index_add(index, 9, NULL, 0, NULL, &error));
+    moult_index_remove(index, 9, 1);
+    moult_index_drop(index, 9);
+    moult_index_scratch_close(scratch);
+    moult_index_close(index);
+    table_close(table);
+}
+
 int main(void) {
     const char *seed = getenv("MOULT_TEST_SEED");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_a_full_scan),
+        cmocka_unit_test(grows_and_shrinks_over_segments),
+        cmocka_unit_test(takes_equal_vectors_by_seq),
+        cmocka_unit_test(reads_no_more_than_it_must),
+        cmocka_unit_test(says_what_is_wrong),
     };
 
     random_state = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
