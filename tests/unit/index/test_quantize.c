@@ -1,4 +1,4 @@
-/* The bounds of scores: they hold, also where a vector is made to break them, and they are tight. */
+/* The bounds of scores: they hold, also where a vector is made to break them, and are tight. */
 #include "index/quantize.h"
 
 #include <float.h>
