@@ -3,15 +3,14 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/limits.h"
 #include "base/machine.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "front/answering.h"
 
 /* Head and tail of an answer are a few hundred bytes; `q` comes back in one, where each
  * byte of it may need six. */
@@ -149,10 +148,10 @@ void moult_embedding_from_text(struct moult_http_request *request,
     go_on(embedding);
 }
 
-/* Ends with an error. Frees the embedding, and its job with it unless that was submitted. */
-static void fail(struct moult_embedding *embedding, enum moult_http_error kind, const char *param,
-                 const char *message) {
-    moult_http_fail(embedding->request, kind, param, "%s", message);
+/* Ends with an error. Frees the embedding, and its job with it. */
+static void refuse(struct moult_embedding *embedding) {
+    const struct moult_refusal *refusal = &embedding->refusal;
+    moult_http_fail(embedding->request, refusal->kind, refusal->param, "%s", refusal->message);
     embedding_free(embedding);
 }
 
@@ -190,45 +189,32 @@ static struct moult_job *make_job(struct moult_embedding *embedding,
 }
 
 static void submit(struct moult_embedding *embedding, const struct moult_target *target) {
-    struct moult_server *server = moult_http_server(embedding->request);
-    struct moult_error error;
-    uint32_t retry_after_s = 1;
     embedding->job = make_job(embedding, target);
-    if (moult_slots_submit(server->slots, embedding->job, &retry_after_s, &error) == 0)
-        return;
-    if (error.code == MOULT_ERROR_LIMIT) {
-        fail(embedding, MOULT_HTTP_TOO_LARGE, NULL, error.message);
-        return;
-    }
-    char seconds[16];
-    snprintf(seconds, sizeof seconds, "%" PRIu32, retry_after_s > 0 ? retry_after_s : 1);
-    moult_http_add_header(embedding->request, "Retry-After", seconds);
-    bool unavailable = server->stopping || moult_slot_current(target->slot) == NULL;
-    fail(embedding, unavailable ? MOULT_HTTP_UNAVAILABLE : MOULT_HTTP_OVERLOADED, NULL,
-         error.message);
+    if (moult_answering_submit(embedding->request, embedding->job, &embedding->refusal) != 0)
+        refuse(embedding);
 }
 
 /* Back in the loop: what is asked is known, or why it cannot be. */
 static void go_on(struct moult_embedding *embedding) {
     if (embedding->refusal.refused) {
-        fail(embedding, embedding->refusal.kind, embedding->refusal.param,
-             embedding->refusal.message);
+        refuse(embedding);
         return;
     }
     struct moult_slots *slots = moult_http_server(embedding->request)->slots;
     struct moult_target target;
     struct moult_error error;
     if (moult_slots_resolve(slots, embedding->model, &target, &error) != 0) {
-        fail(embedding,
-             error.code == MOULT_ERROR_UNAVAILABLE ? MOULT_HTTP_UNAVAILABLE : MOULT_HTTP_NO_MODEL,
-             "model", error.message);
+        moult_embedding_refuse(embedding,
+                               error.code == MOULT_ERROR_UNAVAILABLE ? MOULT_HTTP_UNAVAILABLE
+                                                                     : MOULT_HTTP_NO_MODEL,
+                               "model", "%s", error.message);
+        refuse(embedding);
         return;
     }
     if (check_dimensions(embedding, &target) != 0) {
         if (target.pinned != NULL)
             moult_generation_drop(target.pinned);
-        fail(embedding, embedding->refusal.kind, embedding->refusal.param,
-             embedding->refusal.message);
+        refuse(embedding);
         return;
     }
     submit(embedding, &target);
@@ -236,51 +222,22 @@ static void go_on(struct moult_embedding *embedding) {
 
 /* ----------------------------------------------------------------- the way out */
 
-static void add_number(struct moult_http_request *request, const char *name, uint64_t number) {
-    char text[24];
-    snprintf(text, sizeof text, "%" PRIu64, number);
-    moult_http_add_header(request, name, text);
-}
-
-/* A model that has been replaced says so, and when it ceases to be callable, once that is settled:
- * RFC 9745 and RFC 8594. */
-static void add_lifetime(struct moult_http_request *request,
-                         const struct moult_generation *generation) {
-    time_t retires_at = (time_t)moult_generation_retires_at(generation);
-    uint64_t replaced_at = moult_generation_replaced_at(generation);
-    char text[48];
-    struct tm date;
-    if (replaced_at != 0) {
-        snprintf(text, sizeof text, "@%" PRIu64, replaced_at);
-        moult_http_add_header(request, "Deprecation", text);
-    }
-    if (retires_at != 0 && gmtime_r(&retires_at, &date) != NULL &&
-        strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &date) > 0)
-        moult_http_add_header(request, "Sunset", text);
-}
-
 static void add_headers(const struct moult_embedding *embedding) {
     struct moult_http_request *request = embedding->request;
     const struct moult_job *job = embedding->job;
-    add_number(request, "x-moult-generation", moult_generation_number(job->generation));
-    char fingerprint[17];
-    snprintf(fingerprint, sizeof fingerprint, "%.16s",
-             moult_generation_fingerprint(job->generation));
-    moult_http_add_header(request, "x-moult-fingerprint", fingerprint);
-    add_lifetime(request, job->generation);
-    add_number(request, "x-moult-truncated", job->answer.truncated);
+    moult_answering_headers(request, job->generation, job->answer.truncated);
     if (!embedding->dialect->timing_headers)
         return;
     const struct moult_answer_times *times = &job->answer.times;
     uint64_t total_ms = (moult_clock_ns() - moult_http_begun_ns(request)) / 1000000;
     moult_http_add_header(request, "x-compute-type", "cpu");
-    add_number(request, "x-compute-time", total_ms);
-    add_number(request, "x-compute-characters", embedding->characters);
-    add_number(request, "x-compute-tokens", job->answer.tokens);
-    add_number(request, "x-total-time", total_ms);
-    add_number(request, "x-tokenization-time", times->tokenize_ns / 1000000);
-    add_number(request, "x-queue-time", times->queue_ns / 1000000);
-    add_number(request, "x-inference-time", times->compute_ns / 1000000);
+    moult_answering_number(request, "x-compute-time", total_ms);
+    moult_answering_number(request, "x-compute-characters", embedding->characters);
+    moult_answering_number(request, "x-compute-tokens", job->answer.tokens);
+    moult_answering_number(request, "x-total-time", total_ms);
+    moult_answering_number(request, "x-tokenization-time", times->tokenize_ns / 1000000);
+    moult_answering_number(request, "x-queue-time", times->queue_ns / 1000000);
+    moult_answering_number(request, "x-inference-time", times->compute_ns / 1000000);
 }
 
 /* Cells that lie end to end go as one piece. Returns how many pieces there are. */
@@ -320,46 +277,20 @@ static void send_body(struct moult_embedding *embedding) {
     embedding_free(embedding);
 }
 
-static void fail_invalid(struct moult_embedding *embedding) {
-    const struct moult_answer_view *answer = &embedding->job->answer;
-    char message[sizeof answer->message + 64];
-    if (answer->message_text < embedding->count && embedding->count > 1)
-        snprintf(message, sizeof message, "\"%s\"[%" PRIu32 "]: %s",
-                 embedding->dialect->texts_name, answer->message_text, answer->message);
-    else
-        snprintf(message, sizeof message, "%s", answer->message);
-    fail(embedding, MOULT_HTTP_INVALID, embedding->dialect->texts_name, message);
-}
-
 static void on_done(struct moult_job *job) {
     struct moult_embedding *embedding = job->owner;
-    switch (job->outcome) {
-    case MOULT_JOB_KILLED_WORKER:
-        fail(embedding, MOULT_HTTP_BACKEND, NULL,
-             "The worker died of this request, twice; it is not tried again.");
+    if (moult_answering_check(embedding->request, job, embedding->dialect->texts_name,
+                              &embedding->refusal) != 0) {
+        refuse(embedding);
         return;
-    case MOULT_JOB_UNAVAILABLE:
-        moult_http_add_header(embedding->request, "Retry-After", "5");
-        fail(embedding, MOULT_HTTP_UNAVAILABLE, NULL,
-             job->answer.message[0] != '\0' ? job->answer.message
-                                            : "No model is ready to answer this just now.");
-        return;
-    case MOULT_JOB_ANSWERED:
-        break;
     }
-    if (job->answer.status == MOULT_ANSWER_INVALID) {
-        fail_invalid(embedding);
-    } else if (job->answer.status != MOULT_ANSWER_OK) {
-        fail(embedding, MOULT_HTTP_BACKEND, NULL, job->answer.message);
-    } else {
-        add_headers(embedding);
-        moult_slots_note_asked(job);
-        moult_metrics_count_job(&moult_http_server(embedding->request)->metrics, job);
-        if (embedding->dialect->frame != NULL)
-            send_cells(embedding);
-        else
-            send_body(embedding);
-    }
+    add_headers(embedding);
+    moult_slots_note_asked(job);
+    moult_metrics_count_job(&moult_http_server(embedding->request)->metrics, job);
+    if (embedding->dialect->frame != NULL)
+        send_cells(embedding);
+    else
+        send_body(embedding);
 }
 
 /* --------------------------------------------------------------- for the dialects */
