@@ -2,6 +2,8 @@
 #ifndef MOULT_FRONT_API_H
 #define MOULT_FRONT_API_H
 
+#include <stddef.h>
+
 struct moult_http_request;
 
 /* api_own.c: the question's own endpoints. */
@@ -30,6 +32,8 @@ void moult_leases_end(struct moult_http_request *request);
 void moult_documents_put(struct moult_http_request *request);
 void moult_documents_delete(struct moult_http_request *request);
 void moult_documents_delete_one(struct moult_http_request *request);
+
+/* api_documents_read.c */
 void moult_documents_show(struct moult_http_request *request);
 void moult_documents_list(struct moult_http_request *request);
 
@@ -37,6 +41,11 @@ void moult_documents_list(struct moult_http_request *request);
 void moult_collections_list(struct moult_http_request *request);
 void moult_collections_show(struct moult_http_request *request);
 void moult_collections_drop(struct moult_http_request *request);
+
+/* api_search.c */
+void moult_search_ask(struct moult_http_request *request);
+/* For GET /?q=, where there is a store. */
+void moult_search_question(struct moult_http_request *request, const char *q, size_t size);
 
 /* api_metrics.c */
 void moult_metrics_show(struct moult_http_request *request);

@@ -114,13 +114,13 @@ static int drop_run(struct moult_errand *errand, struct moult_store *store,
     if (moult_store_collection(store, errand->collection, &drop->collection, error) != 0 ||
         moult_store_collection_drop(store, errand->collection, &drop->seq, error) != 0)
         return -1;
-    moult_buffer_format(&errand->answer, "{\"deleted\":%" PRIu64 "}", drop->collection.documents);
+    moult_buffer_format(&errand->answer, "{\"deleted\":%" PRIu64, drop->collection.documents);
     return 0;
 }
 
 static void drop_then(struct moult_errand *errand) {
     struct drop *drop = (struct drop *)errand;
-    moult_errand_await(errand, drop->collection.slot, drop->seq, drop->seq);
+    moult_errand_await(errand, &drop->collection, true, drop->seq, drop->seq);
 }
 
 static const struct moult_errand_kind drop_kind = {
@@ -128,6 +128,7 @@ static const struct moult_errand_kind drop_kind = {
     .queue = MOULT_DESK_WRITE,
     .run = drop_run,
     .then = drop_then,
+    .finish = moult_errand_close_answer,
 };
 
 void moult_collections_drop(struct moult_http_request *request) {

@@ -1,4 +1,4 @@
-/* Documents: written, deleted, read. What is written or deleted is answered when it is on disk and
+/* Documents: written and deleted. What is written or deleted is answered when it is on disk and
  * the next search knows it (errand.h). */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,9 +11,6 @@
 #include "front/given.h"
 #include "front/slot.h"
 
-#define LIST_COUNT 100
-#define LIST_COUNT_MAX 1000
-#define LIST_BYTES_MAX (8 * MOULT_MIB)   /* Of one page; the last of it may go beyond. */
 /* Of those that match a filter, so many are deleted in one transaction: others wait for it. */
 #define DELETED_AT_ONCE 500
 
@@ -27,12 +24,6 @@ static void note_change(struct changes *changes, uint64_t seq) {
         changes->first_seq = seq;
     if (seq > changes->last_seq)
         changes->last_seq = seq;
-}
-
-static int fail_missing(const struct moult_errand *errand, const char *id,
-                        struct moult_error *error) {
-    return moult_fail(error, MOULT_ERROR_MISSING, "There is no document \"%.200s\" in %s.", id,
-                      errand->collection);
 }
 
 /* ------------------------------------------------------------- POST /documents */
@@ -74,6 +65,21 @@ static int check_given(struct upsert *upsert) {
                         upsert->given.fingerprint);
 }
 
+/* Of the slot that the documents will belong to, as far as it is known before they are stored. */
+static int check_room(struct upsert *upsert, const struct moult_slot *named) {
+    struct moult_server *server = upsert->errand.server;
+    const struct moult_collection *collection =
+        moult_catalogue_find(server->catalogue, upsert->errand.collection);
+    const struct moult_slot *slot =
+        collection != NULL ? moult_slots_find(server->slots, collection->slot) : named;
+    struct moult_error error;
+    if (slot == NULL ||
+        moult_followers_admit(server->followers, slot, upsert->puts.count, &error) == 0)
+        return 0;
+    return moult_refuse(&upsert->errand.refusal, MOULT_HTTP_OVERLOADED, NULL, "%s",
+                        error.message);
+}
+
 /* A document is the slot's, whatever model of it serves: "name@fp8" means the slot here. */
 static int upsert_check(struct moult_errand *errand) {
     struct upsert *upsert = (struct upsert *)errand;
@@ -84,7 +90,7 @@ static int upsert_check(struct moult_errand *errand) {
     if (target.pinned != NULL)
         moult_generation_drop(target.pinned);
     memcpy(upsert->slot, moult_slot_name(target.slot), strlen(moult_slot_name(target.slot)) + 1);
-    return check_given(upsert);
+    return check_given(upsert) == 0 ? check_room(upsert, target.slot) : -1;
 }
 
 static void write_upserted(struct upsert *upsert) {
@@ -102,7 +108,15 @@ static void upsert_finish(struct moult_errand *errand) {
     const struct upsert *upsert = (const struct upsert *)errand;
     if (upsert->given.fingerprint[0] != '\0')
         moult_buffer_format(&errand->answer, ",\"vectors\":%" PRIu32, upsert->given.taken);
-    moult_buffer_text(&errand->answer, "}");
+    moult_errand_close_answer(errand);
+}
+
+static uint32_t upsert_index_of(const struct moult_errand *errand, uint64_t seq) {
+    const struct moult_puts *puts = &((const struct upsert *)errand)->puts;
+    uint32_t i = 0;
+    while (i < puts->count && puts->items[i].seq != seq)
+        i++;
+    return i;
 }
 
 /* The collection belongs to the slot of its first document. Who names no model means that one. */
@@ -133,7 +147,7 @@ static void upsert_then(struct moult_errand *errand) {
     struct upsert *upsert = (struct upsert *)errand;
     struct moult_slots *slots = errand->server->slots;
     moult_given_offer(&upsert->given, &slots->given, upsert->puts.items);
-    moult_errand_await(errand, upsert->collection.slot, upsert->changes.first_seq,
+    moult_errand_await(errand, &upsert->collection, false, upsert->changes.first_seq,
                        upsert->changes.last_seq);
 }
 
@@ -153,6 +167,7 @@ static const struct moult_errand_kind upsert_kind = {
     .run = upsert_run,
     .then = upsert_then,
     .finish = upsert_finish,
+    .index_of = upsert_index_of,
     .release = upsert_release,
 };
 
@@ -234,7 +249,7 @@ static int deletion_run(struct moult_errand *errand, struct moult_store *store,
     if (deletion->deleted_now < 0)
         return -1;
     return deletion->one && deletion->deleted_now == 0
-               ? fail_missing(errand, deletion->ids[0], error)
+               ? moult_documents_missing(errand, deletion->ids[0], error)
                : 0;
 }
 
@@ -250,8 +265,9 @@ static void deletion_then(struct moult_errand *errand) {
         moult_errand_hand_in(errand);
         return;
     }
-    moult_buffer_format(&errand->answer, "{\"deleted\":%" PRIu64 "}", deletion->deleted);
-    moult_errand_await(errand, deletion->collection.slot, changes->first_seq, changes->last_seq);
+    moult_buffer_format(&errand->answer, "{\"deleted\":%" PRIu64, deletion->deleted);
+    moult_errand_await(errand, &deletion->collection, false, changes->first_seq,
+                       changes->last_seq);
 }
 
 static void deletion_release(struct moult_errand *errand) {
@@ -268,6 +284,7 @@ static const struct moult_errand_kind deletion_kind = {
     .read = deletion_read,
     .run = deletion_run,
     .then = deletion_then,
+    .finish = moult_errand_close_answer,
     .release = deletion_release,
 };
 
@@ -276,6 +293,7 @@ static const struct moult_errand_kind deletion_of_one_kind = {
     .queue = MOULT_DESK_WRITE,
     .run = deletion_run,
     .then = deletion_then,
+    .finish = moult_errand_close_answer,
     .release = deletion_release,
 };
 
@@ -294,115 +312,4 @@ void moult_documents_delete_one(struct moult_http_request *request) {
     deletion->ids = moult_allocate(1, sizeof *deletion->ids);
     deletion->ids[0] = moult_copy_string(moult_http_rest(request));
     moult_errand_begin(&deletion->errand);
-}
-
-/* ------------------------------------------------- GET /documents/{id}, GET /documents */
-
-struct reading {
-    struct moult_errand errand;
-    char *id;                           /* NULL: a list. */
-    char *cursor;
-    struct moult_filter *filter;
-    uint32_t limit;
-    unsigned parts;
-};
-
-static int read_one(struct reading *reading, struct moult_store *store, uint32_t collection,
-                    struct moult_error *error) {
-    struct moult_buffer *answer = &reading->errand.answer;
-    struct moult_documents documents;
-    const char *id = reading->id;
-    if (collection == 0)
-        return fail_missing(&reading->errand, id, error);
-    if (moult_store_get(store, collection, &id, 1, reading->parts, &documents, error) != 0)
-        return -1;
-    bool found = documents.items[0].seq != 0;
-    moult_buffer_text(answer, "{");
-    if (found)
-        moult_document_write(answer, &documents.items[0]);
-    moult_buffer_text(answer, "}");
-    moult_documents_release(&documents);
-    return found ? 0 : fail_missing(&reading->errand, id, error);
-}
-
-static int read_page(struct reading *reading, struct moult_store *store, uint32_t collection,
-                     struct moult_error *error) {
-    struct moult_buffer *answer = &reading->errand.answer;
-    struct moult_documents documents = {0};
-    if (collection != 0 &&
-        moult_store_list(store, collection, reading->cursor, reading->limit, LIST_BYTES_MAX,
-                         reading->filter, reading->parts, &documents, error) != 0)
-        return -1;
-    moult_buffer_text(answer, "{\"documents\":[");
-    for (uint32_t i = 0; i < documents.count; i++) {
-        moult_buffer_text(answer, i > 0 ? ",{" : "{");
-        moult_document_write(answer, &documents.items[i]);
-        moult_buffer_text(answer, "}");
-    }
-    moult_buffer_text(answer, "],\"cursor\":");
-    if (documents.cursor != NULL)
-        moult_buffer_json_string(answer, documents.cursor, strlen(documents.cursor));
-    else
-        moult_buffer_text(answer, "null");
-    moult_buffer_text(answer, "}");
-    moult_documents_release(&documents);
-    return 0;
-}
-
-static int reading_run(struct moult_errand *errand, struct moult_store *store,
-                       struct moult_error *error) {
-    struct reading *reading = (struct reading *)errand;
-    struct moult_collection collection;
-    if (moult_errand_collection(errand, store, &collection, error) != 0)
-        return -1;
-    return reading->id != NULL ? read_one(reading, store, collection.number, error)
-                               : read_page(reading, store, collection.number, error);
-}
-
-static void reading_release(struct moult_errand *errand) {
-    struct reading *reading = (struct reading *)errand;
-    free(reading->id);
-    free(reading->cursor);
-    moult_filter_free(reading->filter);
-}
-
-static int reading_check(struct moult_errand *errand) {
-    struct reading *reading = (struct reading *)errand;
-    bool with_text = true, with_metadata = true;
-    if (moult_parameter_number(errand, "limit", 1, LIST_COUNT_MAX, &reading->limit) != 0 ||
-        moult_parameter_flag(errand, "with_text", &with_text) != 0 ||
-        moult_parameter_flag(errand, "with_metadata", &with_metadata) != 0 ||
-        moult_parameter_filter(errand, "filter", &reading->filter) != 0)
-        return -1;
-    reading->parts = (with_text ? MOULT_DOCUMENT_TEXT : 0u) |
-                     (with_metadata ? MOULT_DOCUMENT_METADATA : 0u);
-    return 0;
-}
-
-static const struct moult_errand_kind reading_kind = {
-    .size = sizeof(struct reading),
-    .queue = MOULT_DESK_READ,
-    .check = reading_check,
-    .run = reading_run,
-    .release = reading_release,
-};
-
-void moult_documents_show(struct moult_http_request *request) {
-    struct reading *reading = moult_errand_open(request, &reading_kind);
-    if (reading == NULL)
-        return;
-    reading->id = moult_copy_string(moult_http_rest(request));
-    moult_errand_begin(&reading->errand);
-}
-
-void moult_documents_list(struct moult_http_request *request) {
-    struct reading *reading = moult_errand_open(request, &reading_kind);
-    size_t size;
-    if (reading == NULL)
-        return;
-    const char *cursor = moult_http_parameter(request, "cursor", &size);
-    reading->limit = LIST_COUNT;
-    if (cursor != NULL)
-        reading->cursor = moult_copy_string(cursor);
-    moult_errand_begin(&reading->errand);
 }

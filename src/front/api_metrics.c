@@ -70,6 +70,32 @@ static void write_work(struct moult_buffer *out, const struct moult_server *serv
                         moult_slots_waiting_max(server->slots));
 }
 
+/* Documents and searches. */
+
+static void write_documents_of(struct moult_buffer *out, const struct moult_server *server,
+                               struct moult_slot *slot) {
+    begin_line(out, "moult_documents", slot);
+    moult_buffer_format(out, "} %" PRIu64 "\n",
+                        moult_catalogue_documents(server->catalogue, moult_slot_name(slot)));
+}
+
+static void write_documents(struct moult_buffer *out, const struct moult_server *server) {
+    static const char *const queues[] = {"write", "read", "read_later"};
+    if (server->desk == NULL)
+        return;
+    moult_metrics_head(out, "moult_documents", "gauge", "Documents that are stored.");
+    for_slots(out, server, write_documents_of);
+    moult_metrics_head(out, "moult_queries_total", "counter", "Queries answered with documents.");
+    for (unsigned mode = 0; mode < MOULT_SEARCH_MODES; mode++)
+        moult_buffer_format(out, "moult_queries_total{mode=\"%s\"} %" PRIu64 "\n",
+                            moult_search_mode_names[mode], server->metrics.queries[mode]);
+    moult_metrics_head(out, "moult_store_waiting", "gauge",
+                       "What waits for the store's threads, or is being done by them, now.");
+    for (unsigned queue = 0; queue <= MOULT_DESK_READ_LATER; queue++)
+        moult_buffer_format(out, "moult_store_waiting{queue=\"%s\"} %u\n", queues[queue],
+                            moult_desk_waiting(server->desk, (enum moult_desk_queue)queue));
+}
+
 /* Generations and their workers. */
 
 static void write_current(struct moult_buffer *out, const struct moult_server *server,
@@ -246,6 +272,7 @@ void moult_metrics_show(struct moult_http_request *request) {
     write_process(&body, server);
     moult_metrics_write_requests(&server->metrics, &body);
     write_work(&body, server);
+    write_documents(&body, server);
     write_generations(&body, server);
     write_updates(&body, server);
     write_hooks(&body, server);

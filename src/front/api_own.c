@@ -37,6 +37,17 @@ static const struct moult_embedding_dialect query_dialect = {
     .body = write_query_answer,
 };
 
+static void write_documents(struct moult_buffer *body, const struct moult_server *server) {
+    unsigned collections = 0;
+    if (server->catalogue == NULL)
+        return;
+    while (moult_catalogue_at(server->catalogue, collections) != NULL)
+        collections++;
+    uint64_t documents = moult_catalogue_documents(server->catalogue, NULL);
+    moult_buffer_format(body, "%" PRIu64 " document%s in %u collection%s\n", documents,
+                        documents == 1 ? "" : "s", collections, collections == 1 ? "" : "s");
+}
+
 /* What a load balancer, or a person with a browser, sees. Computes nothing. */
 static void answer_status(struct moult_http_request *request) {
     const struct moult_slots *slots = moult_http_server(request)->slots;
@@ -53,6 +64,7 @@ static void answer_status(struct moult_http_request *request) {
                                 moult_generation_number(current), moult_generation_label(current),
                                 moult_generation_loaded(current) ? "" : ", unloaded");
     }
+    write_documents(&body, moult_http_server(request));
     moult_buffer_text(&body, "\nGET /?q=TEXT embeds a text; GET /info says what with.\n");
     size_t size;
     char *text = moult_buffer_take(&body, &size);
@@ -65,6 +77,11 @@ void moult_own_query(struct moult_http_request *request) {
     const char *q = moult_http_parameter(request, "q", &size);
     if (q == NULL) {
         answer_status(request);
+        return;
+    }
+    const struct moult_server *server = moult_http_server(request);
+    if (server->desk != NULL) {
+        moult_search_question(request, q, size);
         return;
     }
     size_t k_size;

@@ -157,6 +157,12 @@ void moult_document_write(struct moult_buffer *out, const struct moult_document 
     }
 }
 
+int moult_documents_missing(const struct moult_errand *errand, const char *id,
+                            struct moult_error *error) {
+    return moult_fail(error, MOULT_ERROR_MISSING, "There is no document \"%.200s\" in %s.", id,
+                      errand->collection);
+}
+
 /* Parameters. */
 
 int moult_parameter_number(struct moult_errand *errand, const char *name, uint32_t least,

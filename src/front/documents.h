@@ -23,6 +23,10 @@ void moult_puts_release(struct moult_puts *puts);
 /* `"id":…,"text":…,"metadata":…`, as far as they were asked for. Any thread. */
 void moult_document_write(struct moult_buffer *out, const struct moult_document *document);
 
+/* Says that there is no such document. Returns -1. */
+int moult_documents_missing(const struct moult_errand *errand, const char *id,
+                            struct moult_error *error);
+
 /* Parameters of the URL. 0, or -1 after a refusal; *value stays what it is where absent. */
 int moult_parameter_number(struct moult_errand *errand, const char *name, uint32_t least,
                            uint32_t most, uint32_t *value);

@@ -1,12 +1,13 @@
 #include "front/errand.h"
 
+#include <inttypes.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
 #include "base/memory.h"
-#include "front/slot.h"
 
 #define DEFAULT_COLLECTION "default"
 
@@ -19,17 +20,20 @@ static void errand_free(struct moult_errand *errand) {
     if (errand->kind->release != NULL)
         errand->kind->release(errand);
     moult_buffer_release(&errand->answer);
+    free(errand->later);
     free(errand);
 }
 
-/* What was written stays written, and is followed; the listener frees what is left here. */
+/* What was written stays written, and is followed as all else. */
 static void on_gone(void *context) {
     struct moult_errand *errand = context;
     struct moult_server *server = errand->server;
     errand->request = NULL;
     if (errand->at_desk && !moult_desk_withdraw(server->desk, &errand->task))
         return;
-    if (!errand->at_desk && errand->kind->gone != NULL)
+    if (errand->waiting != NULL)
+        moult_followers_forget(server->followers, errand->waiting);
+    else if (!errand->at_desk && errand->kind->gone != NULL)
         errand->kind->gone(errand);
     errand_free(errand);
 }
@@ -111,10 +115,12 @@ static void refuse(struct moult_errand *errand) {
 
 static void after_reading(struct moult_body_reader *reader) {
     struct moult_errand *errand = errand_of_reader(reader);
-    if (!errand->refusal.refused && errand->kind->check != NULL)
-        errand->kind->check(errand);
+    bool away_from_desk = !errand->refusal.refused && errand->kind->check != NULL &&
+                          errand->kind->check(errand) > 0;
     if (errand->refusal.refused)
         refuse(errand);
+    else if (away_from_desk)
+        errand->kind->then(errand);
     else
         moult_errand_hand_in(errand);
 }
@@ -134,7 +140,8 @@ static int run(struct moult_desk_task *task, struct moult_store *store,
                struct moult_error *error) {
     struct moult_errand *errand = errand_of(task);
     errand->refusal.refused = false;
-    moult_buffer_release(&errand->answer);
+    if (errand->kind->queue == MOULT_DESK_WRITE)
+        moult_buffer_release(&errand->answer);   /* It may have run before. */
     return errand->kind->run(errand, store, error);
 }
 
@@ -164,12 +171,54 @@ int moult_errand_collection(const struct moult_errand *errand, struct moult_stor
 
 /* The way out. */
 
-void moult_errand_await(struct moult_errand *errand, const char *slot, uint64_t first_seq,
-                        uint64_t last_seq) {
-    (void)slot;
-    (void)first_seq;
-    (void)last_seq;
+/* What of it is not found, and why. */
+static void refuse_document(struct moult_errand *errand, const struct moult_write_result *result) {
+    char message[sizeof result->message + 160];
+    uint32_t index = errand->kind->index_of != NULL ? errand->kind->index_of(errand, result->seq)
+                                                    : 0;
+    snprintf(message, sizeof message,
+             "documents[%" PRIu32 "] is stored, but no search by vectors finds it; the others are "
+             "found. %s", index, result->message);
+    moult_errand_fail(errand,
+                      result->killed_worker ? MOULT_HTTP_BACKEND : MOULT_HTTP_NOT_EMBEDDED, NULL,
+                      message);
+}
+
+static void on_found(void *context, const struct moult_write_result *result) {
+    struct moult_errand *errand = context;
+    errand->waiting = NULL;
+    if (result->outcome == MOULT_WRITE_REFUSED) {
+        refuse_document(errand, result);
+        return;
+    }
+    if (result->outcome == MOULT_WRITE_LATER)
+        errand->later = moult_copy_string(result->message);
     moult_errand_answer(errand);
+}
+
+void moult_errand_await(struct moult_errand *errand, const struct moult_collection *collection,
+                        bool dropped, uint64_t first_seq, uint64_t last_seq) {
+    struct moult_server *server = errand->server;
+    struct moult_slot *slot = moult_slots_find(server->slots, collection->slot);
+    if (last_seq != 0)
+        moult_catalogue_note(server->catalogue, collection, dropped);
+    if (last_seq != 0 && slot == NULL)
+        errand->later = moult_format("It is stored, and the model %s is not served now.",
+                                     collection->slot);
+    if (last_seq != 0 && slot != NULL)
+        errand->waiting = moult_followers_wrote(server->followers, slot, first_seq, last_seq,
+                                                on_found, errand);
+    else
+        moult_errand_answer(errand);
+}
+
+void moult_errand_close_answer(struct moult_errand *errand) {
+    if (errand->later != NULL) {
+        errand->status = 202;
+        moult_buffer_text(&errand->answer, ",\"searchable\":false,\"reason\":");
+        moult_buffer_json_string(&errand->answer, errand->later, strlen(errand->later));
+    }
+    moult_buffer_text(&errand->answer, "}");
 }
 
 void moult_errand_answer(struct moult_errand *errand) {
@@ -191,7 +240,8 @@ void moult_errand_answer(struct moult_errand *errand) {
 
 void moult_errand_fail(struct moult_errand *errand, enum moult_http_error kind, const char *param,
                        const char *message) {
-    if (errand->request != NULL && kind == MOULT_HTTP_UNAVAILABLE)
+    if (errand->request != NULL &&
+        (kind == MOULT_HTTP_UNAVAILABLE || kind == MOULT_HTTP_OVERLOADED))
         moult_http_add_header(errand->request, "Retry-After", "2");
     if (errand->request != NULL)
         moult_http_fail(errand->request, kind, param, "%s", message);

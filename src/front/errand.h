@@ -25,16 +25,19 @@ struct moult_errand_kind {
     enum moult_desk_queue queue;
     bool takes_lists;                 /* Its body may be a list. */
 
-    /* Each but run() and release() may refuse by moult_refuse(&errand->refusal, …), and returns 0
-     * or -1. read() is NULL where there is no body to read. */
+    /* Each but then() and those below it may refuse by moult_refuse(&errand->refusal, …), and
+     * returns 0 or -1. read() is NULL where there is no body to read. */
     int (*read)(struct moult_errand *errand, const json_t *body);
-    int (*check)(struct moult_errand *errand);                 /* May be NULL. */
+    /* May be NULL. 1: nothing is to be done at the desk yet; then() is next. */
+    int (*check)(struct moult_errand *errand);
     /* As in desk.h. May refuse as well, where the error does not say it well. */
     int (*run)(struct moult_errand *errand, struct moult_store *store, struct moult_error *error);
     /* NULL: the answer is given. Its request may be NULL, for a client that has gone. */
     void (*then)(struct moult_errand *errand);
     /* Ends the answer, when it can be given; may be NULL. */
     void (*finish)(struct moult_errand *errand);
+    /* Of what awaits: where in its list the version is; NULL: it has one document. */
+    uint32_t (*index_of)(const struct moult_errand *errand, uint64_t seq);
     /* The client has gone while neither desk nor follower had it; may be NULL. */
     void (*gone)(struct moult_errand *errand);
     void (*release)(struct moult_errand *errand);              /* May be NULL. */
@@ -56,6 +59,7 @@ struct moult_errand {
     struct moult_desk_task task;
     bool at_desk;
     struct moult_write_waiting *waiting;
+    char *later;                             /* Why it cannot be searched yet; NULL: it can. */
 };
 
 /* For a request to a path of documents. NULL: it was answered, because there is no store here or
@@ -73,10 +77,13 @@ int moult_errand_collection(const struct moult_errand *errand, struct moult_stor
 
 /* Once more to the desk; run() is called again. */
 void moult_errand_hand_in(struct moult_errand *errand);
-/* Answers when what was written can be searched: see follower.h. 0 for both: nothing was. */
-void moult_errand_await(struct moult_errand *errand, const char *slot, uint64_t first_seq,
-                        uint64_t last_seq);
+/* Answers when what was written to that collection can be searched: see follower.h. 0 for both:
+ * nothing was. */
+void moult_errand_await(struct moult_errand *errand, const struct moult_collection *collection,
+                        bool dropped, uint64_t first_seq, uint64_t last_seq);
 void moult_errand_answer(struct moult_errand *errand);
+/* As finish() of what awaits, whose answers are objects that run() has left open: closes it. */
+void moult_errand_close_answer(struct moult_errand *errand);
 void moult_errand_fail(struct moult_errand *errand, enum moult_http_error kind, const char *param,
                        const char *message);
 /* With what the store, or whoever else, says. */

@@ -457,7 +457,7 @@ static void check_heading(struct moult_http_request *request, const struct headi
     } else if (moult_guard_check(options, &heading->guard, request->route, &kind, &error) != 0) {
         moult_http_fail(request, kind, NULL, "%s", error.message);
     } else if (request->route != NULL && request->route->changes &&
-               request->http->server->handing_over) {
+               !request->route->of_documents && request->http->server->handing_over) {
         moult_http_add_header(request, "Retry-After", "2");
         moult_http_fail(request, MOULT_HTTP_UNAVAILABLE, NULL,
                         "A newer program is about to take over: order it again in a moment.");

@@ -38,6 +38,8 @@ static const struct {
     [MOULT_HTTP_BACKEND] = {500, 424, "server_error", NULL, "Backend", "worker_failed"},
     [MOULT_HTTP_UNAVAILABLE] = {503, 503, "server_error", "unavailable", "Unhealthy",
                                 "unavailable"},
+    [MOULT_HTTP_NOT_EMBEDDED] = {422, 422, "invalid_request_error", "not_embedded", "Validation",
+                                 "not_embedded"},
     [MOULT_HTTP_STORAGE] = {507, 507, "server_error", "insufficient_storage", "Storage",
                             "insufficient_storage"},
 };

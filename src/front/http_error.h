@@ -24,6 +24,7 @@ enum moult_http_error {
     MOULT_HTTP_OVERLOADED,
     MOULT_HTTP_BACKEND,        /* The request killed its worker, or the worker failed. */
     MOULT_HTTP_UNAVAILABLE,
+    MOULT_HTTP_NOT_EMBEDDED,   /* A document is stored, and the model can make no vector of it. */
     MOULT_HTTP_STORAGE,        /* What was to be stored could not be: no space, or a bad disk. */
     MOULT_HTTP_ERRORS
 };

@@ -17,6 +17,12 @@ static const uint64_t bounds_us[MOULT_METRICS_BUCKETS - 1] = {
     100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000,
 };
 
+const char *const moult_search_mode_names[MOULT_SEARCH_MODES] = {
+    [MOULT_SEARCH_VECTOR] = "vector",
+    [MOULT_SEARCH_TEXT] = "text",
+    [MOULT_SEARCH_HYBRID] = "hybrid",
+};
+
 static unsigned index_of(const struct moult_route *route) {
     unsigned index = route != NULL ? moult_routes_index(route) : MOULT_METRICS_ROUTES_MAX - 1;
     return index < MOULT_METRICS_ROUTES_MAX ? index : MOULT_METRICS_ROUTES_MAX - 1;
@@ -41,6 +47,11 @@ void moult_metrics_count_job(struct moult_metrics *metrics, const struct moult_j
     counts->texts += job->count;
     counts->tokens += job->answer.tokens;
     counts->truncated += job->answer.truncated;
+}
+
+void moult_metrics_count_search(struct moult_metrics *metrics, enum moult_search_mode mode,
+                                uint32_t queries) {
+    metrics->queries[mode] += queries;
 }
 
 /* Writing. */

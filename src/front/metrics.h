@@ -15,6 +15,14 @@ struct moult_route;
 #define MOULT_METRICS_STATUSES_MAX 20
 #define MOULT_METRICS_BUCKETS 15      /* The last is what is slower than all bounds. */
 
+enum moult_search_mode {
+    MOULT_SEARCH_VECTOR,
+    MOULT_SEARCH_TEXT,
+    MOULT_SEARCH_HYBRID,
+    MOULT_SEARCH_MODES
+};
+extern const char *const moult_search_mode_names[MOULT_SEARCH_MODES];
+
 struct moult_metrics_route {
     uint64_t statuses[MOULT_METRICS_STATUSES_MAX];
     uint64_t buckets[MOULT_METRICS_BUCKETS];
@@ -32,6 +40,7 @@ struct moult_metrics_slot {
 struct moult_metrics {
     struct moult_metrics_route routes[MOULT_METRICS_ROUTES_MAX];   /* The last: nobody's paths. */
     struct moult_metrics_slot slots[MOULT_SLOTS_MAX];
+    uint64_t queries[MOULT_SEARCH_MODES];
 };
 
 /* A request of this route (NULL: of none) is answered, so long after its first line had come. */
@@ -39,6 +48,9 @@ void moult_metrics_count_request(struct moult_metrics *metrics, const struct mou
                                  unsigned status, uint64_t ns);
 /* A job was answered with vectors. */
 void moult_metrics_count_job(struct moult_metrics *metrics, const struct moult_job *job);
+/* So many queries were answered with documents. */
+void moult_metrics_count_search(struct moult_metrics *metrics, enum moult_search_mode mode,
+                                uint32_t queries);
 
 /* Requests by route, in Prometheus's text format. */
 void moult_metrics_write_requests(const struct moult_metrics *metrics, struct moult_buffer *out);

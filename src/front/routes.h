@@ -9,9 +9,10 @@ struct moult_route {
     const char *path;           /* A prefix where it ends in "/" and is longer than that.
                                    "{name}" in it stands for one component. */
     enum moult_dialect dialect;
+    bool of_documents;          /* May be asked while a newer program is about to take over. */
     bool open;                  /* Asks for no key: what load balancers probe. */
     bool changes;               /* Changes something: a body must be application/json,
-                                   and nobody may be about to take over. */
+                                   and nobody may be about to take over (but see above). */
     void (*handle)(struct moult_http_request *request);
 };
 

@@ -147,6 +147,7 @@ static int open_store(struct moult_front *front, struct moult_error *error) {
     server->desk = moult_desk_open(server->loop, data, !own, error);
     if (server->desk == NULL)
         return -1;
+    server->catalogue = moult_catalogue_open(server->desk);
     server->followers =
         moult_followers_open(server->loop, server->slots, server->desk, data, own, error);
     return server->followers != NULL ? 0 : -1;
@@ -454,6 +455,8 @@ static void free_front(struct moult_front *front) {
         moult_followers_free(front->server.followers);
     if (front->server.slots != NULL)
         moult_slots_free(front->server.slots);
+    if (front->server.catalogue != NULL)
+        moult_catalogue_free(front->server.catalogue);
     if (front->server.desk != NULL)
         moult_desk_free(front->server.desk);
     if (front->keeper != NULL)

@@ -4,6 +4,7 @@
 
 #include <uv.h>
 
+#include "front/catalogue.h"
 #include "front/desk.h"
 #include "front/follower.h"
 #include "front/hook.h"
@@ -21,7 +22,8 @@ struct moult_server {
     const struct moult_serve_options *options;
     struct moult_slots *slots;
     struct moult_desk *desk;         /* NULL with --store none: there are no documents. */
-    struct moult_followers *followers;   /* The same. */
+    struct moult_followers *followers;   /* The same, as with the next. */
+    struct moult_catalogue *catalogue;
     struct moult_shelf *shelf;
     struct moult_updates *updates;
     struct moult_poll *poll;         /* NULL without --update-every. */

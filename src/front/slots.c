@@ -344,6 +344,13 @@ struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned inde
     return index < slots->count ? &slots->slots[index] : NULL;
 }
 
+struct moult_slot *moult_slots_find(const struct moult_slots *slots, const char *name) {
+    for (unsigned s = 0; s < slots->count; s++)
+        if (strcmp(slots->slots[s].name, name) == 0)
+            return &slots->slots[s];
+    return NULL;
+}
+
 unsigned moult_slot_index(const struct moult_slot *slot) {
     return (unsigned)(slot - slot->slots->slots);
 }

@@ -48,6 +48,8 @@ bool moult_slots_healthy(const struct moult_slots *slots);
 
 unsigned moult_slots_count(const struct moult_slots *slots);
 struct moult_slot *moult_slots_at(const struct moult_slots *slots, unsigned index);
+/* By its name alone; NULL: there is none. */
+struct moult_slot *moult_slots_find(const struct moult_slots *slots, const char *name);
 /* 0 for the first. */
 unsigned moult_slot_index(const struct moult_slot *slot);
 const char *moult_slot_name(const struct moult_slot *slot);

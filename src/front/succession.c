@@ -162,6 +162,7 @@ static void on_yours(void *context, int lock_fd) {
     if (front->server.desk != NULL) {
         moult_desk_release(front->server.desk);
         moult_followers_own(front->server.followers, true);
+        moult_catalogue_refresh(front->server.catalogue);
     }
     moult_updates_resume(front->server.updates);
     moult_front_try_serving(front);

@@ -5,6 +5,7 @@ import array
 import json
 import os
 import pathlib
+import random
 import sys
 
 import pytest
@@ -58,3 +59,9 @@ def golden():
     rows = [numbers[i:i + width] for i in range(0, len(numbers), width)]
     assert len(rows) == len(record["texts"])
     return [pair for pair in zip(record["texts"], rows) if pair[0]]
+
+
+@pytest.fixture
+def name():
+    """A collection that no other test has."""
+    return "c" + random.randbytes(8).hex()

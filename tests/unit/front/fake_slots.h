@@ -303,6 +303,52 @@ uint64_t moult_generation_ready_at(const struct moult_generation *generation) {
     return 1700000000;
 }
 
+/* Nothing is stored here, so nobody follows. */
+struct moult_slot *moult_slots_find(const struct moult_slots *slots, const char *name) {
+    (void)slots;
+    (void)name;
+    return NULL;
+}
+
+struct moult_write_waiting *moult_followers_wrote(struct moult_followers *followers,
+                                                  struct moult_slot *slot, uint64_t first_seq,
+                                                  uint64_t last_seq, moult_write_listener listener,
+                                                  void *context) {
+    (void)followers;
+    (void)slot;
+    (void)first_seq;
+    (void)last_seq;
+    (void)listener;
+    (void)context;
+    return NULL;
+}
+
+void moult_followers_forget(struct moult_followers *followers,
+                            struct moult_write_waiting *waiting) {
+    (void)followers;
+    (void)waiting;
+}
+
+int moult_followers_admit(const struct moult_followers *followers, const struct moult_slot *slot,
+                          uint32_t documents, struct moult_error *error) {
+    (void)followers;
+    (void)slot;
+    (void)documents;
+    (void)error;
+    return 0;
+}
+
+uint32_t moult_followers_space(const struct moult_followers *followers,
+                               const struct moult_generation *generation) {
+    (void)followers;
+    (void)generation;
+    return 0;
+}
+
+void moult_generation_hold(struct moult_generation *generation) {
+    (void)generation;
+}
+
 void moult_generation_drop(struct moult_generation *generation) {
     (void)generation;
 }
