@@ -15,6 +15,7 @@ int moult_cli_manifest(int argc, char **argv);
 int moult_cli_import(int argc, char **argv);
 int moult_cli_export(int argc, char **argv);
 int moult_cli_search(int argc, char **argv);
+int moult_cli_rescue(int argc, char **argv);
 int moult_cli_embed(int argc, char **argv);
 int moult_cli_info(int argc, char **argv);
 

@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"import", moult_cli_import, "send the documents of a file to a running server"},
     {"export", moult_cli_export, "write the documents of a running server into a file"},
     {"search", moult_cli_search, NULL},
+    {"rescue", moult_cli_rescue, "save what can be read of damaged documents"},
     {"embed", moult_cli_embed, "turn texts into vectors, without a server"},
     {"info", moult_cli_info, "what a model folder holds, and what this machine makes of it"},
     {"worker", moult_cli_worker, NULL},

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/machine.h"
 #include "base/memory.h"
@@ -77,7 +78,7 @@ int moult_store_fail(struct moult_store *store, const char *doing, struct moult_
         return moult_fail(error, MOULT_ERROR_SYSTEM,
                           "%s is damaged (%s failed: %s). Stop the server, keep a copy of the "
                           "file and of what lies beside it, and put back a backup, or save what "
-                          "can be read with sqlite3's .recover.", path, doing,
+                          "can be read with 'moult rescue'.", path, doing,
                           sqlite3_errmsg(store->db));
     case SQLITE_MISUSE:
     case SQLITE_RANGE:
@@ -196,6 +197,8 @@ int moult_store_begin(struct moult_store *store, struct moult_error *error) {
         return -1;
     store->in_transaction = true;
     if (moult_store_last_seq(store, &store->seq, error) == 0) {
+        if (store->seq < store->least_seq)
+            store->seq = store->least_seq;
         store->word_work.indexed = store->seq;
         return 0;
     }
@@ -233,6 +236,16 @@ void moult_store_rollback(struct moult_store *store) {
 }
 
 /* ---- Open and close. */
+
+/* Each opening for writing begins its seqs at the time of day, in microseconds with the seconds 20
+ * bits up, which no writer outruns. So a seq is not given again by a file that was put back from a
+ * backup or made anew either, and a vector that was made for what had that seq before is never
+ * taken for one of what has it now. Numbers stay below 2^53 until the year 2242. */
+static uint64_t seq_of_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec << 20 | (uint64_t)now.tv_nsec / 1000;
+}
 
 /* Kept small: the operating system caches the file as well. */
 static const char settings[] =
@@ -304,6 +317,7 @@ struct moult_store *moult_store_open(const char *path, enum moult_store_mode mod
     struct moult_store *store = moult_allocate(1, sizeof *store);
     store->path = moult_copy_string(path);
     store->mode = mode;
+    store->least_seq = seq_of_now();
     if (open_handle(store, error) == 0)
         return store;
     moult_store_close(store);

@@ -45,6 +45,7 @@ struct moult_store {
     uint64_t limit_ms, deadline_ns;
     bool in_transaction;        /* Begun by moult_store_begin(). */
     bool in_snapshot;           /* Begun by moult_store_enter(). */
+    uint64_t least_seq;         /* Those of this handle are larger. */
     uint64_t seq;               /* The last one, within a transaction. */
     bool seq_is_new;
     struct moult_tallies collections, spaces;

@@ -54,7 +54,7 @@ static int fail_damaged(struct moult_store *store, uint64_t seq, struct moult_er
     return moult_fail(error, MOULT_ERROR_SYSTEM,
                       "%s is damaged: what belongs to version %" PRIu64 " does not fit together. "
                       "Stop the server, keep a copy of the file, and put back a backup, or save "
-                      "what can be read with sqlite3's .recover.", store->path, seq);
+                      "what can be read with 'moult rescue'.", store->path, seq);
 }
 
 struct reading {

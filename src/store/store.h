@@ -5,9 +5,10 @@
  * one call is one moment of the table.
  *
  * **seq.** Each put, each delete and each drop of a collection takes the next number of one
- * sequence over all collections. It never goes back, not after deletes, not after a restart. A
- * document has the seq of its last change, so a seq names one version of one document: metadata
- * and text of it never change, it only goes.
+ * sequence over all collections. It never goes back, not after deletes, not after a restart, not
+ * even where a backup of the file is put back: each opening for writing begins at the time of
+ * day, so numbers are large and have gaps. A document has the seq of its last change, so a seq
+ * names one version of one document: metadata and text of it never change, it only goes.
  *
  * **What a follower learns.** moult_store_changes() gives what was changed behind a cursor, in
  * order. A change `puts` a version, or takes one away (`removes` is its seq), or both: an upsert
@@ -47,7 +48,8 @@ struct moult_store;
 struct moult_pool;
 
 enum moult_store_mode {
-    MOULT_STORE_WRITE,   /* Makes the file where there is none, brings an older one up to date. */
+    MOULT_STORE_WRITE,   /* Makes the file where there is none, brings an older one up to date:
+                            only when no older program uses it any more. */
     MOULT_STORE_READ     /* Never changes it; MISSING where no writer has made it yet. */
 };
 
@@ -300,5 +302,25 @@ struct moult_store_numbers {
 };
 int moult_store_count(struct moult_store *store, struct moult_store_numbers *numbers,
                       struct moult_error *error);
+
+/* ---- A damaged file. */
+
+struct moult_rescue {
+    uint64_t documents;        /* That were saved. */
+    uint64_t bare;             /* Of these, those whose metadata could not be. */
+    uint64_t lost;             /* That were met and have no text any more. */
+    uint64_t expected;         /* As the collections had counted them, where that can be read. */
+};
+
+struct moult_rescue_progress {
+    void (*advance)(void *context, uint64_t documents, uint64_t expected);
+    void *context;
+};
+
+/* Puts what can be read of the file `from` into a new one, `to`, under new seqs and without
+ * chunks: all is embedded again. `from` stays as it is, and nobody else may use it. */
+int moult_store_rescue(const char *from, const char *to,
+                       const struct moult_rescue_progress *progress, struct moult_rescue *rescue,
+                       struct moult_error *error);
 
 #endif

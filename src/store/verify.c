@@ -16,7 +16,7 @@ static int check_pages(struct moult_store *store, struct moult_error *error) {
         result = moult_fail(error, MOULT_ERROR_SYSTEM,
                             "%s is damaged (%.200s). Stop the server, keep a copy of the file and "
                             "of what lies beside it, and put back a backup, or save what can be "
-                            "read with sqlite3's .recover.", store->path,
+                            "read with 'moult rescue'.", store->path,
                             said != NULL ? said : "the check says nothing");
     moult_store_done(statement);
     return result;

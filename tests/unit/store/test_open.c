@@ -261,8 +261,8 @@ static void two_writers_take_turns(void **state) {
     GOOD(moult_store_collection(place->reader, "default", &collection, &error));
     assert_int_equal(1, collection.documents);
     GOOD(moult_store_commit(other, &error));
-    assert_int_equal(first + 1, put.seq);
-    assert_int_equal(first + 2, put_one(place, c, "c", "text", NULL));
+    assert_true(put.seq > first);
+    assert_int_equal(put.seq + 1, put_one(place, c, "c", "text", NULL));
     GOOD(moult_store_collection(place->reader, "default", &collection, &error));
     assert_int_equal(3, collection.documents);
     moult_store_close(other);
@@ -275,7 +275,7 @@ static void says_how_much_there_is(void **state) {
     GOOD(moult_store_count(place->reader, &numbers, &error));
     assert_int_equal(3000, numbers.documents);
     assert_int_equal(3000 * 42, numbers.text_bytes);
-    assert_int_equal(3000, numbers.seq);
+    assert_true(numbers.seq > 3000);
     assert_int_equal(0, numbers.chunks);
     assert_true(numbers.disk_bytes > 3000 * 42);
 }
