@@ -85,6 +85,21 @@ static int insert(struct moult_store *store, const struct moult_space_key *key, 
     return moult_store_run(store, statement, "making a space", error);
 }
 
+static int check_room(struct moult_store *store, struct moult_error *error) {
+    static const char sql[] = "SELECT count(*) FROM spaces WHERE dropped = 0";
+    sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
+    if (statement == NULL)
+        return -1;
+    int row = moult_store_step(store, statement, "reading spaces", error);
+    int64_t count = row == 1 ? sqlite3_column_int64(statement, 0) : 0;
+    moult_store_done(statement);
+    if (count >= MOULT_SPACES_MAX)
+        return moult_fail(error, MOULT_ERROR_LIMIT,
+                          "There are vectors of %d models already; those of some must go first.",
+                          MOULT_SPACES_MAX);
+    return row == 1 ? 0 : -1;
+}
+
 int moult_store_space_make(struct moult_store *store, const struct moult_space_key *key,
                            struct moult_space *space, struct moult_error *error) {
     uint32_t slot;
@@ -94,7 +109,7 @@ int moult_store_space_make(struct moult_store *store, const struct moult_space_k
         moult_store_slot_make(store, key->slot, &slot, error) != 0)
         return -1;
     int found = find(store, key, slot, space, error);
-    if (found == 0 && insert(store, key, slot, error) == 0)
+    if (found == 0 && check_room(store, error) == 0 && insert(store, key, slot, error) == 0)
         found = find(store, key, slot, space, error);
     if (found == 1 && space->key.dimensions != key->dimensions)
         return moult_fail(error, MOULT_ERROR_INVALID,

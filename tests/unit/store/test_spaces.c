@@ -34,6 +34,24 @@ static void is_found_by_its_key(void **state) {
             moult_store_space(place->reader, 99, &space, &error));
 }
 
+static void has_room_for_so_many(void **state) {
+    struct place *place = *state;
+    struct moult_space space;
+    struct moult_space_key key = space_key("minilm", 'a');
+    GOOD(moult_store_begin(place->writer, &error));
+    for (unsigned i = 0; i < MOULT_SPACES_MAX; i++) {
+        key.chunk_tokens = i;
+        GOOD(moult_store_space_make(place->writer, &key, &space, &error));
+    }
+    uint32_t last = space.number;
+    key.chunk_tokens = MOULT_SPACES_MAX;
+    REFUSED(MOULT_ERROR_LIMIT, "1024 models",
+            moult_store_space_make(place->writer, &key, &space, &error));
+    GOOD(moult_store_space_drop(place->writer, last, &error));
+    GOOD(moult_store_space_make(place->writer, &key, &space, &error));
+    GOOD(moult_store_commit(place->writer, &error));
+}
+
 static void lists_those_of_a_slot(void **state) {
     struct place *place = *state;
     struct moult_space *spaces;
@@ -276,6 +294,7 @@ static void names_collections(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         PLACE_TEST(is_found_by_its_key),
+        PLACE_TEST(has_room_for_so_many),
         PLACE_TEST(lists_those_of_a_slot),
         PLACE_TEST(gives_rows_once),
         PLACE_TEST(takes_rows_back_with_the_transaction),
