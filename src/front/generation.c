@@ -572,6 +572,7 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
     generation->process = NULL;
     generation->ready = generation->indexed = false;
     generation->kill_ns = 0;
+    moult_followers_lost(generation);   /* Before another run gets what it needs to be followed. */
     if (generation->phase == MOULT_GENERATION_CANDIDATE) {
         if (!begin_with_haste(generation) && !begin_once_more(generation, end))
             end_candidate(generation, end->reason);
@@ -587,8 +588,8 @@ static void on_ended(void *owner, const struct moult_process_end *end) {
                        slot->name, end->asked ? "." : ": ", end->asked ? "" : end->reason);
         moult_generation_leave(generation);
     }
-    if (generation->phase != MOULT_GENERATION_GONE)
-        moult_followers_lost(generation);
+    if (generation->phase != MOULT_GENERATION_GONE && generation->process == NULL)
+        moult_followers_lost(generation);   /* Perhaps for good: it sleeps now, or ends. */
     pump_slot(slot);
     moult_generation_drop(generation);
 }
