@@ -18,6 +18,7 @@ int moult_cli_search(int argc, char **argv);
 int moult_cli_rescue(int argc, char **argv);
 int moult_cli_embed(int argc, char **argv);
 int moult_cli_info(int argc, char **argv);
+int moult_cli_bench(int argc, char **argv);
 
 /* Started by `moult serve` and by nobody else. */
 int moult_cli_worker(int argc, char **argv);

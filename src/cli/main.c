@@ -23,6 +23,7 @@ static const struct command commands[] = {
     {"search", moult_cli_search, NULL},
     {"rescue", moult_cli_rescue, "save what can be read of damaged documents"},
     {"embed", moult_cli_embed, "turn texts into vectors, without a server"},
+    {"bench", moult_cli_bench, "what this machine makes of a model, in each precision"},
     {"info", moult_cli_info, "what a model folder holds, and what this machine makes of it"},
     {"worker", moult_cli_worker, NULL},
 };

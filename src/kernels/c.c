@@ -287,6 +287,26 @@ static void unit(float *x, uint32_t C) {
         x[c] *= factor;
 }
 
+/* As `multiply` has it for floats; one row of `multiply_words` and `multiply_bytes`. */
+static uint64_t peak(enum moult_precision precision, uint32_t rounds) {
+    four sums[2 * ROWS] = {{0}}, w = {0};
+    int32_t words[PANEL] = {0};
+    int16_t x[PANEL] = {0}, panel[PANEL * PANEL] = {0};
+
+    for (uint32_t round = 0; round < rounds && precision == MOULT_PRECISION_F32; round++) {
+        for (unsigned i = 0; i < 2 * ROWS; i++) {
+            __asm__("" : "+m"(w));
+            sums[i] += w * w;
+        }
+    }
+    for (uint32_t round = 0; round < rounds && precision != MOULT_PRECISION_F32; round++) {
+        __asm__("" : "+m"(x));
+        multiply_words(words, x, panel, PANEL);
+    }
+    __asm__ volatile("" : : "m"(sums), "m"(words));
+    return (uint64_t)rounds * 2 * (precision == MOULT_PRECISION_F32 ? 8 * ROWS : PANEL * PANEL);
+}
+
 const struct moult_kernels moult_kernels_c = {
     .name = "c",
     .panel = PANEL,
@@ -302,6 +322,7 @@ const struct moult_kernels moult_kernels_c = {
     .mean = mean,
     .unit = unit,
     .dot = dot,
+    .peak = peak,
     .scan = moult_scan_c,
     .scan_row = moult_scan_row_c,
 };

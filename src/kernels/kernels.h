@@ -158,6 +158,10 @@ struct moult_kernels {
 
     float (*dot)(const float *a, const float *b, uint32_t C);
 
+    /* Does nothing but products of that rung, from registers to registers, and returns how many
+     * operations (a multiplication and an addition are two): what this CPU has at most. */
+    uint64_t (*peak)(enum moult_precision precision, uint32_t rounds);
+
     /* The scan of an index: see below. */
     void (*scan)(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
                  const uint8_t *const ahead[MOULT_SCAN_BLOCKS],

@@ -253,10 +253,7 @@ double moult_ladder_fidelity(const struct moult_ladder *ladder) {
 
 /* Speed. */
 
-enum { GAIN_ROWS = 32, GAIN_WIDTH = 384, GAIN_ROUNDS = 24 };
-
-/* Beside what else a pass does, less is not worth any bits. */
-#define GAIN_LEAST 1.2
+enum { GAIN_ROWS = 32, GAIN_WIDTH = 384, GAIN_ROUNDS = 96 };
 
 struct trial {
     const struct moult_kernels *kernels;
@@ -320,6 +317,7 @@ double moult_ladder_gain(const struct moult_kernels *kernels, enum moult_precisi
 }
 
 enum moult_precision moult_ladder_first(const struct moult_kernels *kernels) {
-    return moult_ladder_gain(kernels, MOULT_PRECISION_INT16) >= GAIN_LEAST ? MOULT_PRECISION_INT16
-                                                                          : MOULT_PRECISION_F32;
+    bool gains = moult_ladder_gain(kernels, MOULT_PRECISION_INT16) >= MOULT_GAIN_LEAST;
+
+    return gains ? MOULT_PRECISION_INT16 : MOULT_PRECISION_F32;
 }

@@ -10,6 +10,8 @@
 
 /* What "auto" asks of a rung: the least cosine to f32 of any text. */
 #define MOULT_FIDELITY_LEAST 0.9999
+/* And how much faster its products must be: less is not worth any bits. */
+#define MOULT_GAIN_LEAST 1.15
 
 /* `rung` is INT16 or INT8; `measure`: whether moult_ladder_fidelity() will be asked. The rest is
  * the caller's and must stay. */

@@ -82,3 +82,30 @@ def test_a_rung_that_does_not_exist(real_model, tmp_path):
     for command in ("serve", "embed", "info"):
         done = moult(command, real_model, "--precision", "int4", stdin=-3, cwd=tmp_path)
         assert done.returncode == 2 and b"auto, f32, int16 or int8" in done.stderr
+
+
+def test_bench(tiny_model):
+    """Figures of every kind, and nothing said about how large they are."""
+    done = moult("bench", tiny_model, "--json", "--milliseconds", 1)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    machine, rungs = report["machine"], {rung["precision"]: rung for rung in report["rungs"]}
+    assert set(rungs) == set(machine["peak_gops"]) == {"f32", "int16", "int8"}
+    assert all(figure > 0 for figure in machine["peak_gops"].values())
+    assert len(machine["read_gb_s"]) == 4 and all(machine["read_gb_s"].values())
+    for rung in rungs.values():
+        assert 0.99 <= rung["fidelity"] <= 1
+        shapes = [row["shape"] for row in rung["passes"]]
+        assert shapes == ["1x8", "1x16", "1x64", "32x16", "32mix"]      # It takes 64 tokens.
+        for row in rung["passes"]:
+            assert 0 < row["least_ms"] <= row["median_ms"]
+            assert row["tokens_s"] > 0 and row["gops"] > 0 and 0 < row["peak_share"] < 1.5
+        assert rung["all_threads"]["texts_s"] > 0
+    assert rungs["f32"]["fidelity"] == 1
+    info = json.loads(moult("info", tiny_model, "--json").stdout)
+    assert report["auto"]["precision"] == info["precision"] and report["auto"]["why"]
+
+    done = moult("bench", tiny_model, "--precision", "f32", "--milliseconds", 1)
+    assert done.returncode == 0 and b"GOP/s" in done.stdout and b"int16:" not in done.stdout
+    assert moult("bench", tiny_model / "none").returncode == 1
+    assert moult("bench").returncode == 2

@@ -487,6 +487,7 @@ const struct moult_kernels LEVEL = {
     .mean = mean,
     .unit = unit,
     .dot = dot,
+    .peak = peak,
     .scan = LEVEL_SCAN,
     .scan_row = LEVEL_SCAN_ROW,
 };

@@ -247,3 +247,57 @@ static void integers(const struct moult_panels *w, const float *x, size_t x_stri
                          w->inputs);
     }
 }
+
+/* The peak. */
+
+/* So many sums hide what an addition takes, and leave registers for the rest. The empty assembly
+ * makes each factor a new one for the compiler, which would else multiply once for all rounds. */
+enum { PEAK_SUMS = 12 };
+
+ALWAYS_INLINE void peak_integers(const bool bytes, uint32_t rounds) {
+    ints sums[PEAK_SUMS], x = no_ints(), w = no_ints();
+
+    __asm__("" : "+x"(w));
+
+    UNROLL
+    for (unsigned i = 0; i < PEAK_SUMS; i++)
+        sums[i] = no_ints();
+    for (uint32_t round = 0; round < rounds; round++) {
+        UNROLL
+        for (unsigned i = 0; i < PEAK_SUMS; i++) {
+            __asm__("" : "+x"(x));
+            sums[i] = bytes ? add_bytes(sums[i], x, w) : add_words(sums[i], x, w);
+        }
+    }
+    UNROLL
+    for (unsigned i = 0; i < PEAK_SUMS; i++)
+        __asm__ volatile("" : : "x"(sums[i]));
+}
+
+static uint64_t peak(enum moult_precision precision, uint32_t rounds) {
+    vector sums[PEAK_SUMS], x = broadcast(0), w = broadcast(0);
+    uint64_t products = (uint64_t)rounds * PEAK_SUMS * LANES;
+
+    if (precision == MOULT_PRECISION_INT8) {
+        peak_integers(true, rounds);
+        return 2 * products * BYTE_GROUP;
+    }
+    if (precision == MOULT_PRECISION_INT16) {
+        peak_integers(false, rounds);
+        return 2 * products * 2;
+    }
+    UNROLL
+    for (unsigned i = 0; i < PEAK_SUMS; i++)
+        sums[i] = broadcast(0);
+    for (uint32_t round = 0; round < rounds; round++) {
+        UNROLL
+        for (unsigned i = 0; i < PEAK_SUMS; i++) {
+            __asm__("" : "+x"(x));
+            sums[i] = fma_add(x, w, sums[i]);
+        }
+    }
+    UNROLL
+    for (unsigned i = 0; i < PEAK_SUMS; i++)
+        __asm__ volatile("" : : "x"(sums[i]));
+    return 2 * products;
+}
