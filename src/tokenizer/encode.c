@@ -43,6 +43,10 @@ struct moult_tokenizer_scratch {
     struct moult_normal normal;
     uint32_t *ids;
     size_t ids_capacity;
+    /* Where tokens are tracked. */
+    struct moult_token_span *spans;
+    uint32_t *ends;                 /* Of the pieces of a word, in it. */
+    size_t spans_capacity, ends_capacity;
 };
 
 /* One text on its way. */
@@ -60,11 +64,14 @@ struct encoding {
     size_t word;        /* In the normalised piece: where the word begun starts, */
     size_t at;          /* how far it has been read, */
     size_t characters;  /* and how many characters it has until there. */
+    bool has_dropped;   /* Letters of a word that is too long were dropped: */
+    struct moult_origin dropped;   /* those. */
     size_t normal_search;   /* No added token of normalised text begins before this place. */
 
     size_t count;       /* Ids of the text so far. */
     size_t count_max;
     bool keeps_tail;    /* The last ids are kept, not the first. */
+    bool tracked;       /* Spans are kept, too; never both. */
     bool truncated;
     bool full;          /* Nothing more can change. */
 };
@@ -74,6 +81,7 @@ struct part {
     size_t start, stop;
     bool ends_piece;
     const struct moult_added_token *token;   /* Or NULL. */
+    size_t token_start, token_stop;          /* With the spaces that it takes. */
 };
 
 static void shrink(struct moult_tokenizer_scratch *scratch);
@@ -87,12 +95,15 @@ static void split(struct encoding *encoding, bool final);
 static void split_at_tokens(struct encoding *encoding, size_t limit);
 static void cut_words(struct encoding *encoding, size_t limit, bool final);
 static void put_word(struct encoding *encoding, size_t start, size_t stop, size_t characters);
-static void put_id(struct encoding *encoding, uint32_t id);
+static void put_spans(struct encoding *encoding, size_t start, size_t stop, size_t count);
+static void drop_letters(struct encoding *encoding, size_t at);
+static void put_id(struct encoding *encoding, uint32_t id, size_t begin, size_t end);
 static void reserve_ids(struct encoding *encoding, size_t more);
 static void settle(struct encoding *encoding);
 static void compact(struct encoding *encoding);
 static int encode(struct encoding *encoding, uint32_t tokens_max, struct moult_token_ids *out,
                   struct moult_error *error);
+static const struct moult_token_span *mark_special(const struct encoding *encoding);
 
 struct moult_tokenizer_scratch *moult_tokenizer_scratch_open(void) {
     return moult_allocate(1, sizeof(struct moult_tokenizer_scratch));
@@ -103,6 +114,8 @@ void moult_tokenizer_scratch_close(struct moult_tokenizer_scratch *scratch) {
         return;
     moult_normal_release(&scratch->normal);
     free(scratch->ids);
+    free(scratch->spans);
+    free(scratch->ends);
     free(scratch);
 }
 
@@ -112,6 +125,19 @@ int moult_tokenizer_encode(const struct moult_tokenizer *tokenizer,
                            struct moult_error *error) {
     struct encoding encoding = {
         .tokenizer = tokenizer, .scratch = scratch, .text = text, .text_size = text_size};
+    return encode(&encoding, tokens_max, out, error);
+}
+
+int moult_tokenizer_encode_spans(const struct moult_tokenizer *tokenizer,
+                                 struct moult_tokenizer_scratch *scratch, const char *text,
+                                 size_t text_size, uint32_t tokens_max,
+                                 struct moult_token_ids *out, struct moult_error *error) {
+    struct encoding encoding = {.tokenizer = tokenizer,
+                                .scratch = scratch,
+                                .text = text,
+                                .text_size = text_size,
+                                .tracked = true};
+    MOULT_REQUIRE(text_size < UINT32_MAX);
     return encode(&encoding, tokens_max, out, error);
 }
 
@@ -143,13 +169,14 @@ static int encode(struct encoding *encoding, uint32_t tokens_max, struct moult_t
     shrink(scratch);
     scratch->normal.size = 0;
     scratch->normal.mark_count = 0;
+    scratch->normal.tracked = encoding->tracked;
 
     while (!encoding->full && next_part(encoding, &part)) {
         add_text(encoding, part.start, part.stop);
         if (part.ends_piece)
             end_piece(encoding);
         if (part.token != NULL)
-            put_id(encoding, part.token->id);
+            put_id(encoding, part.token->id, part.token_start, part.token_stop);
     }
 
     reserve_ids(encoding, 0);
@@ -167,7 +194,20 @@ static int encode(struct encoding *encoding, uint32_t tokens_max, struct moult_t
     *out = (struct moult_token_ids){.ids = scratch->ids,
                                     .count = (uint32_t)encoding->count + special,
                                     .truncated = encoding->truncated};
+    if (encoding->tracked)
+        out->spans = mark_special(encoding);
     return 0;
+}
+
+static const struct moult_token_span *mark_special(const struct encoding *encoding) {
+    struct moult_token_span *spans = encoding->scratch->spans;
+    size_t before = encoding->tokenizer->before_count, behind = before + encoding->count;
+
+    for (size_t n = 0; n < before; n++)
+        spans[n] = (struct moult_token_span){.special = true};
+    for (size_t n = behind; n < behind + encoding->tokenizer->after_count; n++)
+        spans[n] = (struct moult_token_span){.special = true};
+    return spans;
 }
 
 static void shrink(struct moult_tokenizer_scratch *scratch) {
@@ -176,8 +216,10 @@ static void shrink(struct moult_tokenizer_scratch *scratch) {
         moult_normal_release(&scratch->normal);
     if (scratch->ids_capacity > SCRATCH_KEPT_MAX) {
         free(scratch->ids);
+        free(scratch->spans);
         scratch->ids = NULL;
-        scratch->ids_capacity = 0;
+        scratch->spans = NULL;
+        scratch->ids_capacity = scratch->spans_capacity = 0;
     }
 }
 
@@ -235,7 +277,9 @@ static void take_match(struct encoding *encoding, const struct moult_added_match
     *part = (struct part){.start = encoding->from,
                           .stop = greater(start, encoding->from),
                           .ends_piece = true,
-                          .token = match->token};
+                          .token = match->token,
+                          .token_start = greater(start, encoding->from),
+                          .token_stop = greater(stop, greater(start, encoding->from))};
     encoding->from = stop;
     encoding->search = match->stop;
 }
@@ -264,7 +308,7 @@ static void add_text(struct encoding *encoding, size_t start, size_t stop) {
                          ? stop
                          : character_border(encoding->text, stop, start + BLOCK_BYTES);
         moult_normalize(&encoding->tokenizer->normalizer, &encoding->scratch->normal,
-                        encoding->text + start, end - start);
+                        encoding->text + start, end - start, start);
         split(encoding, false);
         compact(encoding);
         start = end;
@@ -310,7 +354,9 @@ static void split_at_tokens(struct encoding *encoding, size_t limit) {
         if (!moult_added_match_stands(&match, normal->bytes, normal->size))
             continue;
         cut_words(encoding, match.start, true);
-        put_id(encoding, match.token->id);
+        const struct moult_origin *origins = normal->origins;
+        put_id(encoding, match.token->id, encoding->tracked ? origins[match.start].begin : 0,
+               encoding->tracked ? origins[match.stop - 1].end : 0);
         encoding->word = encoding->at = match.stop;
     }
     encoding->normal_search = greater(encoding->normal_search, limit);
@@ -347,8 +393,34 @@ static void cut_words(struct encoding *encoding, size_t limit, bool final) {
                !encoding->keeps_tail) {
         encoding->truncated = encoding->full = true;
     } else if (encoding->characters > encoding->tokenizer->wordpiece.characters_max) {
-        encoding->word = at;
+        drop_letters(encoding, at);
     }
+}
+
+/* The least that holds all that normalised text [start, stop) comes from: its marks may be in
+ * another order than in the text. */
+static struct moult_origin origin_of(const struct encoding *encoding, size_t start, size_t stop) {
+    const struct moult_origin *origins = encoding->scratch->normal.origins;
+    struct moult_origin whole = {UINT32_MAX, 0};
+
+    for (size_t at = start; at < stop; at++) {
+        whole.begin = origins[at].begin < whole.begin ? origins[at].begin : whole.begin;
+        whole.end = origins[at].end > whole.end ? origins[at].end : whole.end;
+    }
+    return whole;
+}
+
+/* Of a word that is too long only its place is wanted. */
+static void drop_letters(struct encoding *encoding, size_t at) {
+    if (encoding->tracked && at > encoding->word) {
+        struct moult_origin origin = origin_of(encoding, encoding->word, at);
+        if (!encoding->has_dropped)
+            encoding->dropped = origin;
+        if (origin.end > encoding->dropped.end)
+            encoding->dropped.end = origin.end;
+        encoding->has_dropped = true;
+    }
+    encoding->word = at;
 }
 
 static void put_word(struct encoding *encoding, size_t start, size_t stop, size_t characters) {
@@ -357,17 +429,47 @@ static void put_word(struct encoding *encoding, size_t start, size_t stop, size_
     if (characters == 0 || encoding->full)
         return;
     reserve_ids(encoding, characters <= wordpiece->characters_max ? characters : 1);
-    encoding->count += moult_wordpiece_encode(
+    size_t count = moult_wordpiece_encode(
         wordpiece, encoding->scratch->normal.bytes + start, stop - start, characters,
-        encoding->scratch->ids + encoding->tokenizer->before_count + encoding->count);
+        encoding->scratch->ids + encoding->tokenizer->before_count + encoding->count,
+        encoding->tracked ? encoding->scratch->ends : NULL);
+    if (encoding->tracked)
+        put_spans(encoding, start, stop, count);
+    encoding->count += count;
     settle(encoding);
 }
 
-static void put_id(struct encoding *encoding, uint32_t id) {
+/* Of the word's `count` ids, whose ends in it are in the scratch. */
+static void put_spans(struct encoding *encoding, size_t start, size_t stop, size_t count) {
+    const uint32_t *ends = encoding->scratch->ends;
+    struct moult_token_span *spans =
+        encoding->scratch->spans + encoding->tokenizer->before_count + encoding->count;
+
+    if (encoding->has_dropped) {
+        encoding->word = start;
+        drop_letters(encoding, stop);
+        spans[0] = (struct moult_token_span){encoding->dropped.begin, encoding->dropped.end,
+                                             .begins_word = true};
+        encoding->has_dropped = false;
+        return;
+    }
+    for (size_t n = 0; n < count; n++) {
+        struct moult_origin origin =
+            origin_of(encoding, start + (n > 0 ? ends[n - 1] : 0), start + ends[n]);
+        spans[n] = (struct moult_token_span){origin.begin, origin.end, .begins_word = n == 0};
+    }
+}
+
+/* An added token, from there. */
+static void put_id(struct encoding *encoding, uint32_t id, size_t begin, size_t end) {
     if (encoding->full)
         return;
     reserve_ids(encoding, 1);
-    encoding->scratch->ids[encoding->tokenizer->before_count + encoding->count++] = id;
+    size_t at = encoding->tokenizer->before_count + encoding->count++;
+    encoding->scratch->ids[at] = id;
+    if (encoding->tracked)
+        encoding->scratch->spans[at] = (struct moult_token_span){
+            .begin = (uint32_t)begin, .end = (uint32_t)end, .begins_word = true};
     settle(encoding);
 }
 
@@ -377,10 +479,22 @@ static void reserve_ids(struct encoding *encoding, size_t more) {
     size_t needed = encoding->tokenizer->before_count + encoding->count + more +
                     encoding->tokenizer->after_count;
 
-    if (needed <= scratch->ids_capacity && scratch->ids != NULL)
+    if (needed > scratch->ids_capacity || scratch->ids == NULL) {
+        scratch->ids_capacity = needed + needed / 2 + 64;
+        scratch->ids = moult_reallocate(scratch->ids, scratch->ids_capacity, sizeof *scratch->ids);
+    }
+    if (!encoding->tracked)
         return;
-    scratch->ids_capacity = needed + needed / 2 + 64;
-    scratch->ids = moult_reallocate(scratch->ids, scratch->ids_capacity, sizeof *scratch->ids);
+    if (needed > scratch->spans_capacity || scratch->spans == NULL) {
+        scratch->spans_capacity = needed + needed / 2 + 64;
+        scratch->spans =
+            moult_reallocate(scratch->spans, scratch->spans_capacity, sizeof *scratch->spans);
+    }
+    if (more > scratch->ends_capacity) {
+        scratch->ends_capacity = more + more / 2 + 64;
+        scratch->ends =
+            moult_reallocate(scratch->ends, scratch->ends_capacity, sizeof *scratch->ends);
+    }
 }
 
 /* Cuts the ids where there are too many. The tail is moved to the front only now and then, so that
@@ -419,6 +533,8 @@ static void compact(struct encoding *encoding) {
     normal->size -= done;
     memmove(normal->bytes, normal->bytes + done, normal->size);
     memmove(normal->kinds, normal->kinds + done, normal->size);
+    if (encoding->tracked)
+        memmove(normal->origins, normal->origins + done, normal->size * sizeof *normal->origins);
     encoding->word -= done;
     encoding->at -= done;
     encoding->normal_search -= lesser(done, encoding->normal_search);

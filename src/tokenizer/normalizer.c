@@ -37,6 +37,7 @@ enum {
 struct moult_ranked {
     uint32_t code_point;
     uint32_t rank;
+    struct moult_origin origin;
 };
 
 static void reserve(struct moult_normal *normal, size_t text_size);
@@ -75,19 +76,24 @@ void moult_normalizer_prepare(struct moult_normalizer *normalizer) {
 void moult_normal_release(struct moult_normal *normal) {
     free(normal->bytes);
     free(normal->kinds);
+    free(normal->origins);
     free(normal->marks);
     *normal = (struct moult_normal){0};
 }
 
 void moult_normalize(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                     const char *text, size_t size) {
+                     const char *text, size_t size, size_t place) {
     const char *at = text, *end = text + size;
 
     reserve(normal, size);
     while (at < end) {
         unsigned char byte = (unsigned char)*at;
         if (byte >= 128) {
-            normalize_one(normalizer, normal, moult_utf8_next(&at));
+            const char *begin = at;
+            uint32_t code_point = moult_utf8_next(&at);
+            normal->origin = (struct moult_origin){(uint32_t)(place + (size_t)(begin - text)),
+                                                   (uint32_t)(place + (size_t)(at - text))};
+            normalize_one(normalizer, normal, code_point);
             continue;
         }
         uint8_t kind = normalizer->ascii_kind[byte];
@@ -95,6 +101,10 @@ void moult_normalize(const struct moult_normalizer *normalizer, struct moult_nor
             put_marks(normalizer, normal);
         normal->bytes[normal->size] = normalizer->ascii_byte[byte];
         normal->kinds[normal->size] = kind;
+        if (normal->tracked) {
+            uint32_t begin = (uint32_t)(place + (size_t)(at - text));
+            normal->origins[normal->size] = (struct moult_origin){begin, begin + 1};
+        }
         normal->size += kind != MOULT_KIND_NOTHING;
         at++;
     }
@@ -110,11 +120,16 @@ void moult_normalize_end(const struct moult_normalizer *normalizer, struct moult
 static void reserve(struct moult_normal *normal, size_t text_size) {
     size_t needed = normal->size + text_size * GROWTH_MAX + normal->mark_count * MARK_BYTES_MAX + 1;
 
-    if (needed <= normal->capacity)
-        return;
-    normal->capacity = needed + needed / 2;
-    normal->bytes = moult_reallocate(normal->bytes, normal->capacity, 1);
-    normal->kinds = moult_reallocate(normal->kinds, normal->capacity, 1);
+    if (needed > normal->capacity) {
+        normal->capacity = needed + needed / 2;
+        normal->bytes = moult_reallocate(normal->bytes, normal->capacity, 1);
+        normal->kinds = moult_reallocate(normal->kinds, normal->capacity, 1);
+    }
+    if (normal->tracked && needed > normal->origins_capacity) {
+        normal->origins_capacity = needed + needed / 2;
+        normal->origins = moult_reallocate(normal->origins, normal->origins_capacity,
+                                           sizeof *normal->origins);
+    }
 }
 
 static void normalize_one(const struct moult_normalizer *normalizer, struct moult_normal *normal,
@@ -193,17 +208,23 @@ static void order_one(const struct moult_normalizer *normalizer, struct moult_no
         normal->marks = moult_reallocate(normal->marks, normal->mark_capacity,
                                          sizeof *normal->marks);
     }
-    normal->marks[normal->mark_count++] = (struct moult_ranked){code_point, rank};
+    normal->marks[normal->mark_count++] =
+        (struct moult_ranked){code_point, rank, normal->origin};
 }
 
 static void put_marks(const struct moult_normalizer *normalizer, struct moult_normal *normal) {
+    struct moult_origin origin = normal->origin;
+
     if (normal->mark_count == 0)
         return;
     for (uint32_t rank = 1; rank <= RANK_MAX; rank++)
         for (size_t n = 0; n < normal->mark_count; n++)
-            if (normal->marks[n].rank == rank)
+            if (normal->marks[n].rank == rank) {
+                normal->origin = normal->marks[n].origin;
                 put_lower(normalizer, normal, normal->marks[n].code_point);
+            }
     normal->mark_count = 0;
+    normal->origin = origin;
 }
 
 static void put_lower(const struct moult_normalizer *normalizer, struct moult_normal *normal,
@@ -219,6 +240,8 @@ static void put_lower(const struct moult_normalizer *normalizer, struct moult_no
 }
 
 static void put_space(struct moult_normal *normal) {
+    if (normal->tracked)
+        normal->origins[normal->size] = normal->origin;
     normal->bytes[normal->size] = ' ';
     normal->kinds[normal->size++] = MOULT_KIND_SPACE;
 }
@@ -233,6 +256,8 @@ static void put(struct moult_normal *normal, uint32_t code_point) {
                                                                       : MOULT_KIND_CHARACTER;
     for (unsigned n = 1; n < size; n++)
         normal->kinds[normal->size + n] = space ? MOULT_KIND_SPACE : MOULT_KIND_FOLLOWING;
+    for (unsigned n = 0; n < size && normal->tracked; n++)
+        normal->origins[normal->size + n] = normal->origin;
     normal->size += size;
 }
 

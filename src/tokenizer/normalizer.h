@@ -31,11 +31,21 @@ struct moult_normalizer {
 
 void moult_normalizer_prepare(struct moult_normalizer *normalizer);
 
+/* Bytes of the text that a byte of normalised text comes from: one whole character. */
+struct moult_origin {
+    uint32_t begin, end;
+};
+
 /* Normalised text: `size` bytes of UTF-8, and as many kinds. */
 struct moult_normal {
     char *bytes;                 /* Owned, as all below. */
     uint8_t *kinds;
     size_t size, capacity;
+    /* Where they are tracked: as many origins. */
+    bool tracked;
+    struct moult_origin *origins;
+    size_t origins_capacity;
+    struct moult_origin origin;  /* Of what is put just now. */
     /* Characters with a combining class that the next starter puts in order. */
     struct moult_ranked *marks;
     size_t mark_count, mark_capacity;
@@ -43,9 +53,10 @@ struct moult_normal {
 
 void moult_normal_release(struct moult_normal *normal);
 
-/* Appends what the whole code points text[0, size) become. */
+/* Appends what the whole code points text[0, size) become. `place` is where they begin in the text
+ * that origins count from. */
 void moult_normalize(const struct moult_normalizer *normalizer, struct moult_normal *normal,
-                     const char *text, size_t size);
+                     const char *text, size_t size, size_t place);
 void moult_normalize_end(const struct moult_normalizer *normalizer, struct moult_normal *normal);
 
 #endif

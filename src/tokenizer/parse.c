@@ -467,7 +467,7 @@ static int make_pattern(struct parser *parser, struct moult_added_token *token) 
         token->pattern_size = token->content_size;
         return 0;
     }
-    moult_normalize(normalizer, &normal, token->content, token->content_size);
+    moult_normalize(normalizer, &normal, token->content, token->content_size, 0);
     moult_normalize_end(normalizer, &normal);
     token->pattern = moult_copy_bytes(normal.bytes, normal.size);
     token->pattern_size = (uint32_t)normal.size;

@@ -34,8 +34,18 @@ void moult_tokenizer_fingerprint(const struct moult_tokenizer *tokenizer,
 struct moult_tokenizer_scratch *moult_tokenizer_scratch_open(void);
 void moult_tokenizer_scratch_close(struct moult_tokenizer_scratch *scratch);
 
+/* Where a token comes from: bytes of the text, whole characters. What the normalizer removes is
+ * part of a token where it stands within it, and of none else. Empty where an added token is
+ * white space that another has taken. */
+struct moult_token_span {
+    uint32_t begin, end;
+    bool special;          /* Around the text: it comes from nowhere. */
+    bool begins_word;      /* The first token of a word, or an added token. */
+};
+
 struct moult_token_ids {
     const uint32_t *ids;   /* Special tokens included. Valid until the scratch's next use. */
+    const struct moult_token_span *spans;   /* [count]; NULL unless they were asked for. */
     uint32_t count;
     bool truncated;        /* The text had more tokens than fitted. */
 };
@@ -48,7 +58,13 @@ int moult_tokenizer_encode(const struct moult_tokenizer *tokenizer,
                            size_t text_size, uint32_t tokens_max, struct moult_token_ids *out,
                            struct moult_error *error);
 
-/* The same for the end of the text: where it has too many tokens, the last ones are
+/* The same, with spans. The text has less than 4 GiB. */
+int moult_tokenizer_encode_spans(const struct moult_tokenizer *tokenizer,
+                                 struct moult_tokenizer_scratch *scratch, const char *text,
+                                 size_t text_size, uint32_t tokens_max,
+                                 struct moult_token_ids *out, struct moult_error *error);
+
+/* The same without spans, for the end of the text: where it has too many tokens, the last ones are
  * kept. All of the text is read. */
 int moult_tokenizer_encode_tail(const struct moult_tokenizer *tokenizer,
                                 struct moult_tokenizer_scratch *scratch, const char *text,

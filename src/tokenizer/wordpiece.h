@@ -17,8 +17,9 @@ struct moult_wordpiece {
 };
 
 /* Writes the ids of word[0, size), which has `characters` > 0 characters, to `ids`
- * with room for as many as characters. Returns how many they are. */
+ * with room for as many as characters, and where each ends in the word to `ends`, unless that is
+ * NULL. Returns how many they are. */
 size_t moult_wordpiece_encode(const struct moult_wordpiece *wordpiece, const char *word,
-                              size_t size, size_t characters, uint32_t *ids);
+                              size_t size, size_t characters, uint32_t *ids, uint32_t *ends);
 
 #endif

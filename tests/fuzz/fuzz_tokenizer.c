@@ -47,6 +47,29 @@ static struct result encode(const struct moult_tokenizer *tokenizer,
     return result;
 }
 
+/* Spans change no id, and lie in the text; words begin where the text goes on. */
+static void check_spans(const struct moult_tokenizer *tokenizer,
+                        struct moult_tokenizer_scratch *scratch, const char *text, size_t size,
+                        uint32_t tokens_max) {
+    struct result plain = encode(tokenizer, scratch, text, size, tokens_max, false);
+    struct moult_token_ids ids;
+    MOULT_REQUIRE(moult_tokenizer_encode_spans(tokenizer, scratch, text, size, tokens_max, &ids,
+                                               NULL) == 0);
+    MOULT_REQUIRE(ids.count == plain.count && ids.truncated == plain.truncated);
+    MOULT_REQUIRE(memcmp(ids.ids, plain.ids, ids.count * sizeof(uint32_t)) == 0);
+    uint32_t special = 0;
+    for (uint32_t n = 0; n < ids.count; n++) {
+        const struct moult_token_span *span = &ids.spans[n];
+        special += span->special;
+        if (span->special)
+            continue;
+        MOULT_REQUIRE(span->begin <= span->end && span->end <= size);
+        MOULT_REQUIRE(moult_utf8_valid(text + span->begin, span->end - span->begin));
+    }
+    MOULT_REQUIRE(special == moult_tokenizer_special_count(tokenizer));
+    free(plain.ids);
+}
+
 /* The first and the last ids are those of the whole. */
 static void check_cut(const struct moult_tokenizer *tokenizer,
                       struct moult_tokenizer_scratch *scratch, const char *text, size_t size,
@@ -96,6 +119,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         uint32_t special = moult_tokenizer_special_count(tokenizer);
         for (uint32_t more = 0; more < 40; more = 2 * more + 1)
             check_cut(tokenizer, scratch, text, size, special + more);
+        check_spans(tokenizer, scratch, text, size, UINT32_MAX);
+        check_spans(tokenizer, scratch, text, size, special + 3);
         moult_tokenizer_scratch_close(scratch);
         free(text);
     }

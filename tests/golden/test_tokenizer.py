@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 import tokenizers
@@ -56,7 +57,9 @@ class Pair:
         return [encoding.ids for encoding in self.reference.encode_batch_fast(texts)]
 
     def run(self, texts, mode="head", tokens_max=NO_LIMIT):
-        """Pairs of whether the text was truncated, and its ids."""
+        """Pairs of whether the text was truncated, and its ids; each with "spans" as id, begin, end
+        and kind."""
+        width = 4 if mode == "spans" else 1
         encoded = [text.encode() for text in texts]
         stream = b"".join(struct.pack("=I", len(text)) + text for text in encoded)
         done = subprocess.run([self.program, self.path, mode, str(tokens_max)], input=stream,
@@ -64,8 +67,11 @@ class Pair:
         assert done.returncode == 0, done.stderr.decode()
         numbers, at, answers = memoryview(done.stdout).cast("I"), 0, []
         while at < len(numbers):
-            end = at + 2 + numbers[at + 1]
-            answers.append((numbers[at] == 1, numbers[at + 2:end].tolist()))
+            end = at + 2 + width * numbers[at + 1]
+            rows = numbers[at + 2:end].tolist()
+            if width > 1:
+                rows = [tuple(rows[n:n + width]) for n in range(0, len(rows), width)]
+            answers.append((numbers[at] == 1, rows))
             at = end
         assert len(answers) == len(texts)
         return answers
@@ -110,6 +116,45 @@ def test_every_code_point_between_letters(real):
 
 def test_texts(real):
     real.check(texts_of.make_texts(1_000_000 if SOAK else 100_000, seed=1))
+
+
+def keeps_order(text):
+    """Whether no mark of the text is kept that canonical order could move."""
+    strip = tokenizers.normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False,
+                                                  strip_accents=True, lowercase=False)
+    return not any(unicodedata.combining(c) and strip.normalize_str(c)
+                   for c in unicodedata.normalize("NFD", text))
+
+
+def check_spans(pair, texts):
+    """Ids, places and words are the package's. Where marks change their order the package counts
+    places in the wrong one; ours hold all characters of the token, and are looked at alone."""
+    compared = 0
+    encodings = pair.reference.encode_batch(texts)
+    for text, (truncated, tokens), encoding in zip(texts, pair.run(texts, "spans"), encodings):
+        place = dict(zip(itertools.accumulate((len(c.encode()) for c in text), initial=0),
+                         range(len(text) + 1)))
+        assert not truncated and [token[0] for token in tokens] == encoding.ids, ascii(text)
+        spans = [(place[begin], place[end]) for _, begin, end, _ in tokens]
+        special = [kind == 2 for *_, kind in tokens]
+        assert special == [word is None for word in encoding.word_ids], ascii(text)
+        assert all(begin < end or alone for (begin, end), alone in zip(spans, special))
+        if not keeps_order(text):
+            continue
+        compared += 1
+        assert spans == encoding.offsets, ascii(text)
+        begins = [kind == 1 for *_, kind in tokens]
+        words = encoding.word_ids
+        assert begins == [word is not None and (n == 0 or word != words[n - 1])
+                          for n, word in enumerate(words)], ascii(text)
+    return compared
+
+
+def test_spans(real):
+    texts = texts_of.make_texts(100_000 if SOAK else 6_000, seed=11)
+    texts += [f"a{c}b {c}." for c in map(chr, texts_of.CODE_POINTS[::1 if SOAK else 29])]
+    texts += ["x" * n + tail for n in (99, 100, 101, 1500, 5000) for tail in ("", " y", ".", "é")]
+    assert check_spans(real, texts) > len(texts) * 0.8
 
 
 def with_parts(description, **parts):
@@ -174,6 +219,7 @@ def test_variants(name, program, spelled, tmp_path):
     swept = [f"a{c}b {c}" for c in characters()]
     pair.check([" . ".join(swept[n:n + 64]) for n in range(0, len(swept), 64)])
     pair.check(texts_of.make_texts(100_000 if SOAK else 6_000, seed=name))
+    assert check_spans(pair, texts_of.make_texts(20_000 if SOAK else 1_000, seed=f"{name}!")) > 300
 
 
 def random_added_tokens(rng):

@@ -1,10 +1,11 @@
 /* Texts to ids, for tests/golden/test_tokenizer.py:
  *
- *   tokenize TOKENIZER.JSON head|tail TOKENS_MAX
+ *   tokenize TOKENIZER.JSON head|tail|spans TOKENS_MAX
  *
  * Reads texts from standard input, each after its size (4 bytes, in the machine's
  * order), and writes for each 1 if it was truncated or 0, the number of ids, and
- * the ids, all as 4 bytes. A tokenizer that is refused is exit code 2 and a message
+ * the ids, all as 4 bytes; with "spans" each id is followed by where it begins and ends in
+ * the text, and 1 if it begins a word, 2 if it is special, or 0. A tokenizer that is refused is exit code 2 and a message
  * on standard error.
  *
  *   tokenize TOKENIZER.JSON fingerprint
@@ -26,8 +27,25 @@ static int fail(const char *message) {
     return 2;
 }
 
-static int encode_all(const struct moult_tokenizer *tokenizer, bool tail, uint32_t tokens_max,
-                      struct moult_error *error) {
+static void put_number(uint32_t number) {
+    fwrite(&number, sizeof number, 1, stdout);
+}
+
+static void write_answer(const struct moult_token_ids *ids) {
+    put_number(ids->truncated);
+    put_number(ids->count);
+    for (uint32_t n = 0; n < ids->count; n++) {
+        put_number(ids->ids[n]);
+        if (ids->spans == NULL)
+            continue;
+        put_number(ids->spans[n].begin);
+        put_number(ids->spans[n].end);
+        put_number(ids->spans[n].special ? 2 : ids->spans[n].begins_word);
+    }
+}
+
+static int encode_all(const struct moult_tokenizer *tokenizer, const char *mode,
+                      uint32_t tokens_max, struct moult_error *error) {
     struct moult_tokenizer_scratch *scratch = moult_tokenizer_scratch_open();
     struct moult_token_ids ids;
     uint32_t size;
@@ -41,13 +59,12 @@ static int encode_all(const struct moult_tokenizer *tokenizer, bool tail, uint32
         } else if (!moult_utf8_valid(text, size)) {
             status = moult_fail(error, MOULT_ERROR_INVALID, "A text is not UTF-8.");
         } else {
-            status = (tail ? moult_tokenizer_encode_tail : moult_tokenizer_encode)(
+            status = (strcmp(mode, "tail") == 0    ? moult_tokenizer_encode_tail
+                      : strcmp(mode, "spans") == 0 ? moult_tokenizer_encode_spans
+                                                   : moult_tokenizer_encode)(
                 tokenizer, scratch, text, size, tokens_max, &ids, error);
-            if (status == 0) {
-                fwrite(&(uint32_t){ids.truncated}, sizeof(uint32_t), 1, stdout);
-                fwrite(&ids.count, sizeof ids.count, 1, stdout);
-                fwrite(ids.ids, sizeof *ids.ids, ids.count, stdout);
-            }
+            if (status == 0)
+                write_answer(&ids);
         }
         free(text);
     }
@@ -71,7 +88,7 @@ int main(int argc, char **argv) {
     size_t size;
 
     if (argc != 4 && !(argc == 3 && strcmp(argv[2], "fingerprint") == 0))
-        return fail("usage: tokenize TOKENIZER.JSON head|tail TOKENS_MAX, or fingerprint");
+        return fail("usage: tokenize TOKENIZER.JSON head|tail|spans TOKENS_MAX, or fingerprint");
     if (moult_file_read(AT_FDCWD, argv[1], MOULT_TOKENIZER_BYTES_MAX, &json, &size, &error) != 0)
         return fail(error.message);
     struct moult_tokenizer *tokenizer = moult_tokenizer_parse(json, size, &error);
@@ -79,8 +96,8 @@ int main(int argc, char **argv) {
     if (tokenizer == NULL)
         return fail(error.message);
     int status = argc == 3 ? print_fingerprint(tokenizer)
-                           : encode_all(tokenizer, strcmp(argv[2], "tail") == 0,
-                                        (uint32_t)strtoul(argv[3], NULL, 10), &error);
+                           : encode_all(tokenizer, argv[2], (uint32_t)strtoul(argv[3], NULL, 10),
+                                        &error);
     moult_tokenizer_free(tokenizer);
     return status != 0 ? fail(error.message) : 0;
 }

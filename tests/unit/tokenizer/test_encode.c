@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -59,6 +60,49 @@ static void words_become_the_longest_pieces(void **state) {
 
     for (size_t n = 0; n < sizeof cases / sizeof *cases; n++)
         assert_string_equal(digits(&fixture, cases[n][0], 100, false), cases[n][1]);
+    close_fixture(&fixture);
+}
+
+/* "begin-end" of each token, "*" before those that begin a word. */
+static const char *places(struct fixture *fixture, const char *text, uint32_t tokens_max) {
+    static char said[256];
+    struct moult_token_ids ids;
+    size_t size = 0;
+
+    assert_int_equal(moult_tokenizer_encode_spans(fixture->tokenizer, fixture->scratch, text,
+                                                  strlen(text), tokens_max, &ids, NULL), 0);
+    said[0] = '\0';
+    for (uint32_t n = 0; n < ids.count; n++) {
+        const struct moult_token_span *span = &ids.spans[n];
+        assert_int_equal(span->special, n == 0 || n == ids.count - 1);
+        if (!span->special)
+            size += (size_t)snprintf(said + size, sizeof said - size, "%s%u-%u ",
+                                     span->begins_word ? "*" : "", span->begin, span->end);
+    }
+    return said;
+}
+
+static void tokens_know_where_they_come_from(void **state) {
+    (void)state;
+    struct fixture fixture = open_fixture((struct description){0});
+    static const char *const cases[][2] = {
+        {"", ""}, {"  \t", ""}, {" abc a", "*1-3 3-4 *5-6 "}, {"a.b", "*0-1 *1-2 *2-3 "},
+        {"\xc3\x81" "b", "*0-3 "},                  /* A with an accent is taken apart. */
+        {"a\xcc\x81" "b c", "*0-4 *5-6 "},          /* The mark between a and b is removed, */
+        {"ab\xcc\x81 .", "*0-2 *5-6 "},             /* and that behind them is nobody's. */
+        {"a\xe2\x80\x8b" "b", "*0-5 "}, {"\xe4\xb8\xad" "a", "*0-3 *3-4 "},
+        {"[UNK]a", "*0-5 *5-6 "}, {"abbbbbbbbbb e", "*0-11 *12-13 "}};
+
+    for (size_t n = 0; n < sizeof cases / sizeof *cases; n++)
+        assert_string_equal(places(&fixture, cases[n][0], 100), cases[n][1]);
+    assert_string_equal(places(&fixture, "abc a", 4), "*0-2 2-3 ");
+    /* A word that is too long is one token, however many blocks it has. */
+    char *text = moult_allocate(1, 6001);
+    memset(text, 'a', 6000);
+    memcpy(text, " . ", 3);
+    memcpy(text + 5990, " .", 2);
+    assert_string_equal(places(&fixture, text, 100), "*1-2 *3-5990 *5991-5992 *5992-6000 ");
+    free(text);
     close_fixture(&fixture);
 }
 
@@ -255,6 +299,7 @@ static void the_fingerprint_is_of_what_decides_ids(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_become_the_longest_pieces),
+        cmocka_unit_test(tokens_know_where_they_come_from),
         cmocka_unit_test(truncation_is_exact),
         cmocka_unit_test(too_little_room_is_an_error),
         cmocka_unit_test(without_post_processor_nothing_is_around),
