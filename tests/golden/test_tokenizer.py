@@ -16,6 +16,7 @@ import pytest
 import tokenizers
 from tokenizers import Tokenizer
 
+import texts as golden_texts
 import tokenizer_texts as texts_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -72,6 +73,21 @@ class Pair:
             if width > 1:
                 rows = [tuple(rows[n:n + width]) for n in range(0, len(rows), width)]
             answers.append((numbers[at] == 1, rows))
+            at = end
+        assert len(answers) == len(texts)
+        return answers
+
+    def cut(self, texts, tokens_max, overlap, prompt=""):
+        """For each text where its chunks begin and end."""
+        stream = b"".join(struct.pack("=I", len(text)) + text for text in map(str.encode, texts))
+        done = subprocess.run([self.program, self.path, "chunks", str(tokens_max), str(overlap),
+                               prompt], input=stream, capture_output=True, timeout=200)
+        assert done.returncode == 0, done.stderr.decode()
+        numbers, at, answers = memoryview(done.stdout).cast("I"), 0, []
+        while at < len(numbers):
+            end = at + 1 + 2 * numbers[at]
+            rows = numbers[at + 1:end].tolist()
+            answers.append(list(zip(rows[::2], rows[1::2])))
             at = end
         assert len(answers) == len(texts)
         return answers
@@ -155,6 +171,80 @@ def test_spans(real):
     texts += [f"a{c}b {c}." for c in map(chr, texts_of.CODE_POINTS[::1 if SOAK else 29])]
     texts += ["x" * n + tail for n in (99, 100, 101, 1500, 5000) for tail in ("", " y", ".", "é")]
     assert check_spans(real, texts) > len(texts) * 0.8
+
+
+def long_texts(count, seed):
+    """Texts of many chunks: of golden texts, of difficult ones, and of few words."""
+    rng = random.Random(seed)
+    lines = golden_texts.texts() + texts_of.make_texts(count * 20, seed=seed)
+    made = [rng.choice((" ", "\n", ". ")).join(rng.choices(lines, k=rng.randint(2, 60)))
+            for _ in range(count)]
+    pool = ["word", "x" * 150, "ab" * 40, "e\u0301" * 30, "中文字", "[MASK]", ".", "! ", " ", "\n",
+            "\U0001d165\U0001d16d", "don't", "ﬁ", "각각", "\u200d"]
+    made += ["".join(rng.choices(pool, k=rng.randint(50, 900))) for _ in range(count)]
+    return made + ["", " ", "a", "\u0301", "x" * 5000, "é" * 99, "中" * 700, "word " * 700]
+
+
+def check_chunks(pair, text, chunks, tokens_max, prompt):
+    """They are the text, and none is too long; returns them, and their ids without special ones."""
+    whole = text.encode()
+    assert chunks[0][0] == 0 and chunks[-1][1] == len(whole), ascii(text)
+    for (begin, end), (next_begin, next_end) in zip(chunks, chunks[1:]):
+        assert begin < next_begin <= end < next_end, ascii(text)
+    parts = [whole[begin:end].decode() for begin, end in chunks]
+    for part, encoding in zip(parts, pair.reference.encode_batch([prompt + p for p in parts])):
+        assert len(encoding.ids) <= tokens_max, ascii(part)
+    return parts, [encoding.ids[1:-1] for encoding in pair.reference.encode_batch(parts)]
+
+
+def word_starts(pair, text):
+    """The bytes at which the words of the text begin."""
+    encoding = pair.reference.encode(text)
+    words, offsets = encoding.word_ids, encoding.offsets
+    begins = [offsets[n][0] for n, word in enumerate(words)
+              if word is not None and (n == 0 or word != words[n - 1])]
+    sizes = list(itertools.accumulate((len(c.encode()) for c in text), initial=0))
+    return {sizes[begin] for begin in begins}
+
+
+@pytest.mark.parametrize("tokens_max", [8, 16, 64, 256])
+def test_chunks(real, tokens_max):
+    texts = long_texts(200 if SOAK else 20, seed=tokens_max)
+    cut_within = 0
+    for text, chunks in zip(texts, real.cut(texts, tokens_max, 0)):
+        parts, ids = check_chunks(real, text, chunks, tokens_max, "")
+        assert all(end == begin for (_, end), (begin, _) in zip(chunks, chunks[1:]))
+        # Together they have the tokens of the text, where no word was longer than a chunk.
+        within = {begin for begin, _ in chunks[1:]} - word_starts(real, text)
+        cut_within += len(within) > 0
+        if not within:
+            assert sum(ids, []) == real.reference.encode(text).ids[1:-1], ascii(text)
+        # And a chunk is as long as words and sentences let it be.
+        for n in range(len(parts) - 2):
+            assert len(ids[n]) + len(ids[n + 1]) > (tokens_max - 2) * 3 // 4, ascii(text)
+    assert cut_within < len(texts) and (cut_within > 0) == (tokens_max < 64)
+
+
+@pytest.mark.parametrize("overlap", [1, 7, 31, 1000])
+def test_chunks_overlap(real, overlap):
+    texts, repeated = long_texts(200 if SOAK else 20, seed=overlap), 0
+    for text, chunks in zip(texts, real.cut(texts, 64, overlap)):
+        check_chunks(real, text, chunks, 64, "")
+        whole, starts = text.encode(), word_starts(real, text)
+        again = [(begin, whole[begin:end].decode())
+                 for (_, end), (begin, _) in zip(chunks, chunks[1:]) if begin < end]
+        assert {begin for begin, _ in again} <= starts, ascii(text)
+        for encoding in real.reference.encode_batch([part for _, part in again]):
+            assert len(encoding.ids) - 2 <= min(overlap, 31), ascii(text)
+        repeated += len(again)
+    assert repeated > 100
+
+
+@pytest.mark.parametrize("prompt", ["passage: ", "query"])
+def test_chunks_leave_room_for_a_prompt(real, prompt):
+    texts = long_texts(100 if SOAK else 10, seed=prompt)
+    for text, chunks in zip(texts, real.cut(texts, 32, 8, prompt)):
+        check_chunks(real, text, chunks, 32, prompt)
 
 
 def with_parts(description, **parts):

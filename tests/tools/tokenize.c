@@ -8,6 +8,10 @@
  * the text, and 1 if it begins a word, 2 if it is special, or 0. A tokenizer that is refused is exit code 2 and a message
  * on standard error.
  *
+ *   tokenize TOKENIZER.JSON chunks TOKENS_MAX OVERLAP PROMPT
+ *
+ * Writes for each text how many chunks it is cut into, and where each begins and ends.
+ *
  *   tokenize TOKENIZER.JSON fingerprint
  *
  * Writes the SHA-256 of what the tokenizer adds to a model's fingerprint. */
@@ -20,6 +24,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "tokenizer/chunks.h"
 #include "tokenizer/tokenizer.h"
 
 static int fail(const char *message) {
@@ -44,8 +49,27 @@ static void write_answer(const struct moult_token_ids *ids) {
     }
 }
 
+static int write_chunks(const struct moult_tokenizer *tokenizer,
+                        struct moult_tokenizer_scratch *scratch,
+                        const struct moult_chunking *chunking, const char *text, size_t size,
+                        struct moult_error *error) {
+    size_t chunks_max = size + 1;
+    struct moult_chunk *chunks = moult_allocate(chunks_max, sizeof *chunks);
+    int64_t count = moult_tokenizer_cut(tokenizer, scratch, chunking, text, size, chunks,
+                                        chunks_max, error);
+    if (count > 0)
+        put_number((uint32_t)count);
+    for (int64_t n = 0; n < count; n++) {
+        put_number(chunks[n].begin);
+        put_number(chunks[n].end);
+    }
+    free(chunks);
+    return count > 0 ? 0 : -1;
+}
+
 static int encode_all(const struct moult_tokenizer *tokenizer, const char *mode,
-                      uint32_t tokens_max, struct moult_error *error) {
+                      uint32_t tokens_max, const struct moult_chunking *chunking,
+                      struct moult_error *error) {
     struct moult_tokenizer_scratch *scratch = moult_tokenizer_scratch_open();
     struct moult_token_ids ids;
     uint32_t size;
@@ -58,6 +82,8 @@ static int encode_all(const struct moult_tokenizer *tokenizer, const char *mode,
             status = moult_fail(error, MOULT_ERROR_INVALID, "A text is cut short.");
         } else if (!moult_utf8_valid(text, size)) {
             status = moult_fail(error, MOULT_ERROR_INVALID, "A text is not UTF-8.");
+        } else if (chunking != NULL) {
+            status = write_chunks(tokenizer, scratch, chunking, text, size, error);
         } else {
             status = (strcmp(mode, "tail") == 0    ? moult_tokenizer_encode_tail
                       : strcmp(mode, "spans") == 0 ? moult_tokenizer_encode_spans
@@ -87,17 +113,25 @@ int main(int argc, char **argv) {
     char *json;
     size_t size;
 
-    if (argc != 4 && !(argc == 3 && strcmp(argv[2], "fingerprint") == 0))
-        return fail("usage: tokenize TOKENIZER.JSON head|tail|spans TOKENS_MAX, or fingerprint");
+    if (argc != 4 && !(argc == 3 && strcmp(argv[2], "fingerprint") == 0) &&
+        !(argc == 6 && strcmp(argv[2], "chunks") == 0))
+        return fail("usage: tokenize TOKENIZER.JSON head|tail|spans TOKENS_MAX, fingerprint, or "
+                    "chunks TOKENS_MAX OVERLAP PROMPT");
     if (moult_file_read(AT_FDCWD, argv[1], MOULT_TOKENIZER_BYTES_MAX, &json, &size, &error) != 0)
         return fail(error.message);
     struct moult_tokenizer *tokenizer = moult_tokenizer_parse(json, size, &error);
     free(json);
     if (tokenizer == NULL)
         return fail(error.message);
+    struct moult_chunking chunking = {.prompt = ""};
+    uint32_t tokens_max = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
+    if (argc == 6)
+        chunking = (struct moult_chunking){.tokens = tokens_max,
+                                           .overlap = (uint32_t)strtoul(argv[4], NULL, 10),
+                                           .prompt = argv[5]};
     int status = argc == 3 ? print_fingerprint(tokenizer)
-                           : encode_all(tokenizer, argv[2], (uint32_t)strtoul(argv[3], NULL, 10),
-                                        &error);
+                           : encode_all(tokenizer, argv[2], tokens_max,
+                                        argc == 6 ? &chunking : NULL, &error);
     moult_tokenizer_free(tokenizer);
     return status != 0 ? fail(error.message) : 0;
 }
