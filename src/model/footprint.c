@@ -91,6 +91,7 @@ static void compute(struct moult_footprint *footprint, const struct moult_config
     if (parsing > footprint->weights + footprint->loading)
         footprint->loading = parsing - footprint->weights;
     footprint->thread = pass + TEXT_BYTES_PER_THREAD;
+    footprint->dimensions = config->width;
 }
 
 int moult_footprint_compute(struct moult_footprint *footprint,

@@ -12,6 +12,7 @@ struct moult_footprint {
     uint64_t tokenizer;
     uint64_t loading;      /* Needed beside them while it is read and checked, then freed. */
     uint64_t thread;       /* Of each thread that encodes. */
+    uint32_t dimensions;   /* C of its vectors. */
 };
 
 /* Returns 0, or -1 where the files do not say, or where they contradict each other:

@@ -1,7 +1,9 @@
 #include "worker/answer.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "tokenizer/chunks.h"
 
 #define WARM_TOKENS 16
 
@@ -17,6 +20,7 @@
 struct moult_answerer {
     const struct moult_model *model;
     const struct moult_kernels *kernels;
+    struct moult_vectors *index;
     struct moult_batch *batch;
     struct moult_port *port;
     struct moult_encoder *encoder;
@@ -28,8 +32,12 @@ struct moult_answerer {
     uint32_t *ids;                      /* [pass_tokens_max] */
     uint32_t lengths[MOULT_PORTION_TEXTS_MAX];
     bool truncated[MOULT_PORTION_TEXTS_MAX];
-    struct moult_portion_text *texts[MOULT_PORTION_TEXTS_MAX];
+    struct moult_portion_item *texts[MOULT_PORTION_TEXTS_MAX];
     float *vectors;                     /* [MOULT_PORTION_TEXTS_MAX][C] */
+
+    struct moult_index_scratch *index_scratch;   /* NULL: there is no index. */
+    float *query;                       /* [C] */
+    struct moult_hit hits[MOULT_HITS_MAX];
 
     char *prompted;                     /* A prompt with its text. */
     size_t prompted_capacity;
@@ -42,11 +50,13 @@ static void sign_of_life(void *port) {
 static uint32_t count_special_before(struct moult_answerer *answerer);
 
 struct moult_answerer *moult_answerer_open(const struct moult_model *model,
+                                           struct moult_vectors *vectors,
                                            struct moult_batch *batch, struct moult_port *port) {
     const struct moult_model_info *info = moult_model_info(model);
     struct moult_answerer *answerer = moult_allocate(1, sizeof(*answerer));
     answerer->model = model;
     answerer->kernels = moult_kernels_best();
+    answerer->index = vectors;
     answerer->batch = batch;
     answerer->port = port;
     answerer->C = info->dimensions;
@@ -63,6 +73,8 @@ struct moult_answerer *moult_answerer_open(const struct moult_model *model,
     answerer->ids = moult_allocate(answerer->pass_tokens_max, sizeof(*answerer->ids));
     answerer->vectors =
         moult_allocate((size_t)MOULT_PORTION_TEXTS_MAX * answerer->C, sizeof(float));
+    answerer->index_scratch = moult_vectors_scratch(vectors);
+    answerer->query = moult_allocate(answerer->C, sizeof(float));
     answerer->special_before = count_special_before(answerer);
     return answerer;
 }
@@ -74,21 +86,40 @@ void moult_answerer_close(struct moult_answerer *answerer) {
     moult_tokenizer_scratch_close(answerer->scratch);
     free(answerer->ids);
     free(answerer->vectors);
+    free(answerer->query);
+    if (answerer->index_scratch)
+        moult_index_scratch_close(answerer->index_scratch);
     free(answerer->prompted);
     free(answerer);
 }
 
-static bool gather(struct moult_answerer *answerer, struct moult_portion_text *text);
+static bool gather(struct moult_answerer *answerer, struct moult_portion_item *text);
 static void run_pass(struct moult_answerer *answerer);
+static void search_given(struct moult_answerer *answerer, struct moult_portion_item *item);
+static void cut(struct moult_answerer *answerer, struct moult_portion_item *item);
+static void follow(struct moult_answerer *answerer, struct moult_portion_item *item);
+
+static void embed(struct moult_answerer *answerer, struct moult_portion_item *item) {
+    if (gather(answerer, item))
+        return;
+    /* The estimate was too low: what does not fit goes into the next pass. */
+    run_pass(answerer);
+    MOULT_REQUIRE(gather(answerer, item));
+}
 
 void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *portion) {
     for (uint32_t i = 0; i < portion->count; i++) {
+        struct moult_portion_item *item = &portion->items[i];
+        const struct moult_request_view *view = &item->request->view;
         moult_port_advance(answerer->port);
-        if (!gather(answerer, &portion->texts[i])) {
-            /* The estimate was too low: what does not fit goes into the next pass. */
-            run_pass(answerer);
-            MOULT_REQUIRE(gather(answerer, &portion->texts[i]));
-        }
+        if (view->kind == MOULT_REQUEST_CUT)
+            cut(answerer, item);
+        else if (view->kind == MOULT_REQUEST_FOLLOW)
+            follow(answerer, item);
+        else if (view->search.vectors)
+            search_given(answerer, item);
+        else
+            embed(answerer, item);
     }
     run_pass(answerer);
 }
@@ -155,11 +186,11 @@ static uint32_t cut_left(const struct moult_answerer *answerer, const struct mou
     return max;
 }
 
-static void refuse(struct moult_answerer *answerer, struct moult_portion_text *text,
+static void refuse(struct moult_answerer *answerer, struct moult_portion_item *text,
                    enum moult_answer_status status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-static void refuse(struct moult_answerer *answerer, struct moult_portion_text *text,
+static void refuse(struct moult_answerer *answerer, struct moult_portion_item *text,
                    enum moult_answer_status status, const char *format, ...) {
     char message[256];
     va_list arguments;
@@ -169,20 +200,25 @@ static void refuse(struct moult_answerer *answerer, struct moult_portion_text *t
     moult_batch_refuse(answerer->batch, text->request, status, text->index, message);
 }
 
+static bool check_utf8(struct moult_answerer *answerer, struct moult_portion_item *text) {
+    if (moult_utf8_valid(text->bytes, text->size))
+        return true;
+    refuse(answerer, text, MOULT_ANSWER_INVALID, "The text at index %u is not UTF-8.",
+           text->index);
+    return false;
+}
+
 /* Tokenizes a text and adds it to the pass, or refuses its request. False where the
  * pass has no room for it. */
-static bool gather(struct moult_answerer *answerer, struct moult_portion_text *text) {
+static bool gather(struct moult_answerer *answerer, struct moult_portion_item *text) {
     const struct moult_embed_options *options = &text->request->view.options;
     const char *bytes = text->bytes;
     size_t size = text->size;
     uint64_t begun_ns = moult_clock_ns();
 
     moult_fault_text(bytes, size);
-    if (!moult_utf8_valid(bytes, size)) {
-        refuse(answerer, text, MOULT_ANSWER_INVALID, "The text at index %u is not UTF-8.",
-               text->index);
+    if (!check_utf8(answerer, text))
         return true;
-    }
     put_prompt(answerer, options->prompt, &bytes, &size);
 
     struct moult_token_ids ids;
@@ -240,27 +276,42 @@ static void normalize(const struct moult_answerer *answerer,
         answerer->kernels->unit(vector, cut ? options->dimensions : answerer->C);
 }
 
+/* One text's cell is there. */
+static void finish_cell(struct moult_portion_item *item, size_t size, uint32_t tokens,
+                        bool truncated) {
+    item->request->cells[item->index] = (struct moult_answer_cell){
+        .offset = (uint32_t)item->cell,
+        .size = (uint32_t)size,
+        .tokens = tokens,
+        .truncated = truncated,
+    };
+}
+
+static void write_vector(struct moult_answerer *answerer, struct moult_portion_item *text,
+                         const float *vector, uint32_t tokens, bool truncated) {
+    const struct moult_request *request = text->request;
+    size_t size = moult_cell_write(request->port.block + text->cell, &request->view.options,
+                                   &request->view.frame, text->index, vector, answerer->C);
+    finish_cell(text, size, tokens, truncated);
+}
+
+static void write_hits(struct moult_answerer *answerer, struct moult_portion_item *text,
+                       const float *vector, uint32_t tokens, bool truncated);
+
 static void write_cell(struct moult_answerer *answerer, uint32_t b) {
-    struct moult_portion_text *text = answerer->texts[b];
-    struct moult_request *request = text->request;
+    struct moult_portion_item *text = answerer->texts[b];
+    const struct moult_request_view *view = &text->request->view;
     float *vector = answerer->vectors + (size_t)b * answerer->C;
 
-    normalize(answerer, &request->view.options, vector);
-    if (!is_finite(vector, answerer->C)) {
+    normalize(answerer, &view->options, vector);
+    if (!is_finite(vector, answerer->C))
         refuse(answerer, text, MOULT_ANSWER_FAILED,
                "The model gave the text at index %u a vector with numbers that are not finite.",
                text->index);
-        return;
-    }
-    size_t offset = request->cells_begin + text->index * request->cell_stride;
-    size_t size = moult_cell_write(request->port.block + offset, &request->view.options,
-                                   &request->view.frame, text->index, vector, answerer->C);
-    request->cells[text->index] = (struct moult_answer_cell){
-        .offset = (uint32_t)offset,
-        .size = (uint32_t)size,
-        .tokens = answerer->lengths[b],
-        .truncated = answerer->truncated[b],
-    };
+    else if (view->kind == MOULT_REQUEST_SEARCH)
+        write_hits(answerer, text, vector, answerer->lengths[b], answerer->truncated[b]);
+    else
+        write_vector(answerer, text, vector, answerer->lengths[b], answerer->truncated[b]);
 }
 
 static void run_pass(struct moult_answerer *answerer) {
@@ -271,6 +322,121 @@ static void run_pass(struct moult_answerer *answerer) {
     for (uint32_t b = 0; b < answerer->B; b++)
         write_cell(answerer, b);
     answerer->B = answerer->T = 0;
+}
+
+/* Vectors to hits. */
+
+static enum moult_answer_status status_of(enum moult_error_code code) {
+    return code == MOULT_ERROR_UNAVAILABLE ? MOULT_ANSWER_NOT_YET
+           : code == MOULT_ERROR_INVALID   ? MOULT_ANSWER_INVALID
+                                           : MOULT_ANSWER_FAILED;
+}
+
+static_assert(sizeof(struct moult_found) == sizeof(struct moult_hit) &&
+                  offsetof(struct moult_found, seq) == offsetof(struct moult_hit, seq) &&
+                  offsetof(struct moult_found, chunk) == offsetof(struct moult_hit, chunk) &&
+                  offsetof(struct moult_found, score) == offsetof(struct moult_hit, score),
+              "Hits go into an answer as they are.");
+
+static void write_hits(struct moult_answerer *answerer, struct moult_portion_item *text,
+                       const float *vector, uint32_t tokens, bool truncated) {
+    const struct moult_search_options *options = &text->request->view.search;
+    uint64_t begun_ns = moult_clock_ns();
+    struct moult_error error;
+    moult_port_advance(answerer->port);
+    int count = moult_vectors_search(answerer->index, options, vector, answerer->index_scratch,
+                                     answerer->hits, &error);
+    text->search_ns += moult_clock_ns() - begun_ns;
+    if (count < 0) {
+        refuse(answerer, text, status_of(error.code), "%s", error.message);
+        return;
+    }
+    char *out = text->request->port.block + text->cell;
+    size_t vector_bytes = options->with_vector ? answerer->C * sizeof(float) : 0;
+    size_t hits_bytes = (size_t)count * sizeof(struct moult_hit);
+    memcpy(out, vector, vector_bytes);
+    memcpy(out + vector_bytes, answerer->hits, hits_bytes);
+    finish_cell(text, vector_bytes + hits_bytes, tokens, truncated);
+}
+
+static void search_given(struct moult_answerer *answerer, struct moult_portion_item *item) {
+    const struct moult_search_options *options = &item->request->view.search;
+    float *query = answerer->query;
+    memcpy(query, options->vectors + (size_t)item->index * answerer->C,
+           answerer->C * sizeof(float));
+    answerer->kernels->unit(query, answerer->C);
+    float length = is_finite(query, answerer->C)
+                       ? answerer->kernels->dot(query, query, answerer->C) : 0;
+    if (!(length > 0.5f)) {
+        refuse(answerer, item, MOULT_ANSWER_INVALID,
+               "The vector at index %u has no direction: its numbers are 0, or too large.",
+               item->index);
+        return;
+    }
+    write_hits(answerer, item, query, 0, false);
+}
+
+/* Texts to chunks. */
+
+static_assert(sizeof(struct moult_chunk) == sizeof(struct moult_range) &&
+                  offsetof(struct moult_chunk, begin) == offsetof(struct moult_range, begin) &&
+                  offsetof(struct moult_chunk, end) == offsetof(struct moult_range, end),
+              "Chunks are cut where their answer lies.");
+
+static void cut(struct moult_answerer *answerer, struct moult_portion_item *item) {
+    const struct moult_request_view *view = &item->request->view;
+    const char *prompt = moult_model_prompt(answerer->model, MOULT_PROMPT_DOCUMENT);
+    struct moult_chunking chunking = {.tokens = view->cut.tokens,
+                                      .overlap = view->cut.overlap,
+                                      .prompt = prompt ? prompt : "",
+                                      .advance = sign_of_life,
+                                      .context = answerer->port};
+    size_t room = moult_answer_cell_room(view, item->index, answerer->C);
+    void *out = item->request->port.block + item->cell;
+    uint64_t begun_ns = moult_clock_ns();
+    struct moult_error error;
+
+    moult_fault_text(item->bytes, item->size);
+    if (!check_utf8(answerer, item))
+        return;
+    int64_t count = moult_tokenizer_cut(moult_model_tokenizer(answerer->model), answerer->scratch,
+                                        &chunking, item->bytes, item->size, out,
+                                        room / sizeof(struct moult_chunk), &error);
+    item->tokenize_ns = moult_clock_ns() - begun_ns;
+    if (count < 0)
+        refuse(answerer, item, MOULT_ANSWER_INVALID, "The text at index %u: %s", item->index,
+               error.message);
+    else
+        finish_cell(item, (size_t)count * sizeof(struct moult_chunk), 0, false);
+}
+
+/* Changes. */
+
+static void add_unread(struct moult_request *request, const uint32_t *rows, uint32_t count) {
+    struct moult_answer_cell *cell = &request->cells[0];
+    memcpy(request->port.block + cell->offset + cell->size, rows, count * sizeof(*rows));
+    cell->size += count * (uint32_t)sizeof(*rows);
+}
+
+/* The items of a request come one after the other, so its cell is this thread's. */
+static void follow(struct moult_answerer *answerer, struct moult_portion_item *item) {
+    struct moult_request *request = item->request;
+    uint32_t unread[MOULT_PORTION_CHANGES], unread_count;
+    uint32_t begin = item->index * MOULT_PORTION_CHANGES;
+    uint32_t left = request->view.count - begin;
+    uint32_t count = left < MOULT_PORTION_CHANGES ? left : MOULT_PORTION_CHANGES;
+    struct moult_error error;
+
+    moult_fault_point("follow");
+    if (moult_vectors_change(answerer->index, request->view.changes + begin, count, unread,
+                             &unread_count, &error) != 0) {
+        refuse(answerer, item, MOULT_ANSWER_FAILED, "%s", error.message);
+        return;
+    }
+    add_unread(request, unread, unread_count);
+    if (count == left && request->view.complete)
+        add_unread(request, unread, moult_vectors_complete(answerer->index, unread));
+    moult_batch_set_scan(answerer->batch, moult_vectors_bytes(answerer->index));
 }
 
 void moult_answerer_warm(struct moult_answerer *answerer) {

@@ -80,11 +80,18 @@ void moult_process_unlimit_memory(struct moult_memory_limit *limit) {
     limit->set = false;
 }
 
-void moult_thread_lower(enum moult_haste haste) {
+/* For Linux a thread is a process here: neither call touches the others. */
+void moult_thread_nice(unsigned nice) {
     struct sched_param none = {0};
-    /* For Linux a thread is a process here: neither call touches the others. */
-    if (haste == MOULT_HASTE_NONE)
+    if (nice >= MOULT_NICE_IDLE)
         sched_setscheduler(0, SCHED_IDLE, &none);
+    else
+        setpriority(PRIO_PROCESS, 0, (int)nice);
+}
+
+void moult_thread_lower(enum moult_haste haste) {
+    if (haste == MOULT_HASTE_NONE)
+        moult_thread_nice(MOULT_NICE_IDLE);
     else if (haste == MOULT_HASTE_SOME)
-        setpriority(PRIO_PROCESS, 0, MOULT_HASTE_NICE);
+        moult_thread_nice(MOULT_HASTE_NICE);
 }

@@ -40,5 +40,8 @@ void moult_process_unlimit_memory(struct moult_memory_limit *limit);
 /* The calling thread, and all that it starts, give way to what serves. There is no
  * way back: without privilege nobody raises a priority. */
 void moult_thread_lower(enum moult_haste haste);
+/* The same by a nice value, or, with MOULT_NICE_IDLE, when nobody else wants the CPU. */
+#define MOULT_NICE_IDLE 20u
+void moult_thread_nice(unsigned nice);
 
 #endif

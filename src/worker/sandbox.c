@@ -200,11 +200,11 @@ int __lsan_is_turned_off(void) {
 #define NOTE_CONFINED() ((void)0)
 #endif
 
-static int build(scmp_filter_ctx filter);
+static int build(scmp_filter_ctx filter, unsigned nice);
 static int load(scmp_filter_ctx filter);
 static bool is_refusal(int failure);
 
-int moult_sandbox_enter(struct moult_error *error) {
+int moult_sandbox_enter(unsigned nice, struct moult_error *error) {
     /* Else the first object would read the seed from /dev/urandom, and without one a
      * tokenizer.json could choose keys that all fall into one bucket. */
     json_object_seed(0);
@@ -213,7 +213,7 @@ int moult_sandbox_enter(struct moult_error *error) {
     if (!filter)
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                           "The library of system call filters does not know this kernel.");
-    int failure = build(filter);
+    int failure = build(filter, nice);
     if (failure == 0)
         failure = load(filter);
     seccomp_release(filter);
@@ -260,13 +260,17 @@ static int set_attributes(scmp_filter_ctx filter) {
     return failure;
 }
 
-static int build(scmp_filter_ctx filter) {
-    const struct rule own_signals = {SCMP_SYS(tgkill), 1, {INT(0, (uint64_t)getpid())}};
+static int build(scmp_filter_ctx filter, unsigned nice) {
+    const struct rule own[] = {
+        {SCMP_SYS(tgkill), 1, {INT(0, (uint64_t)getpid())}},
+        {SCMP_SYS(setpriority), 3, {INT(0, PRIO_PROCESS), INT(1, 0), INT(2, nice)}},
+    };
+    bool nicer = nice > 0 && nice < MOULT_NICE_IDLE && nice != MOULT_HASTE_NICE;
     int failure = set_attributes(filter);
     if (failure == 0)
         failure = add_rules(filter, SCMP_ACT_ALLOW, allowed, sizeof(allowed) / sizeof(*allowed));
     if (failure == 0)
-        failure = add_rules(filter, SCMP_ACT_ALLOW, &own_signals, 1);
+        failure = add_rules(filter, SCMP_ACT_ALLOW, own, nicer ? 2 : 1);
     if (failure == 0)
         failure = add_rules(filter, SCMP_ACT_KILL_PROCESS, killing,
                             sizeof(killing) / sizeof(*killing));

@@ -7,9 +7,10 @@
 #include "base/error.h"
 
 /* Confines all threads of the process, those that run already too, for good. Whatever
- * has to be opened is open by then. MOULT_ERROR_UNAVAILABLE: this kernel, or what
+ * has to be opened is open by then. Threads may lower themselves as far as loading does, and to the
+ * nice value `nice`. MOULT_ERROR_UNAVAILABLE: this kernel, or what
  * runs the container, grants no such filter, and nothing is confined; any
  * other failure is one of this program. */
-int moult_sandbox_enter(struct moult_error *error);
+int moult_sandbox_enter(unsigned nice, struct moult_error *error);
 
 #endif

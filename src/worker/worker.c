@@ -13,7 +13,9 @@
  *     join <─────────────────────────────────────────┘ when asked to exit
  *
  * Everything that costs time or memory is done by the loading thread, because beside a
- * generation that serves it has to be done in the background.
+ * generation that serves it has to be done in the background. For the same reason there may be
+ * as many threads again, of low priority, for the third lane (batch.h): they get their
+ * encoders when there is something to do, and give them back when there is nothing any more.
  *
  * Whatever fails on the way is reported as FAILED with its reason, and the
  * process exits with 1. */
@@ -41,10 +43,16 @@
 #include "worker/batch.h"
 #include "worker/process.h"
 #include "worker/sandbox.h"
+#include "worker/vectors.h"
 
 /* How often to look whether loading moves, and the CPU time between two looks that says so. */
 #define LOADING_LOOK_NS 200000000u
 #define LOADING_MOVES_NS 2000000u
+
+/* A thread of the third lane that has had nothing to do for so long gives its memory back; one
+ * that has none need not look at all. */
+#define BACKGROUND_IDLE_NS 10000000000u
+#define BACKGROUND_SLEEP_NS (3600 * 1000000000ull)
 
 /* Where compute threads wait until all of them are there. */
 enum gate { GATE_CLOSED, GATE_OPEN, GATE_NEVER };
@@ -62,9 +70,14 @@ struct worker {
     enum moult_precision precision;
     double fidelity;
     struct moult_model *model;
+    struct moult_vectors *vectors;
     struct moult_batch *batch;
     struct seat seats[MOULT_THREADS_MAX];
-    uint32_t threads;                    /* Of the seats, so many are taken. */
+    struct seat background[MOULT_THREADS_MAX];
+    uint32_t threads;                    /* Of the seats, so many are taken, … */
+    uint32_t background_threads;         /* … and of the others. */
+    unsigned follow_nice;
+    uint64_t row_count;
     uint64_t memory_bytes;
     enum moult_haste haste;
     struct moult_error error;
@@ -97,6 +110,9 @@ int moult_worker_main(const struct moult_worker_options *options) {
     worker.threads = options->threads ? options->threads : moult_machine_threads();
     if (worker.threads > MOULT_THREADS_MAX)
         worker.threads = MOULT_THREADS_MAX;
+    worker.row_count = options->row_count;
+    worker.follow_nice = options->follow_nice;
+    worker.background_threads = options->follow_nice > 0 ? worker.threads : 0;
     pthread_mutex_init(&worker.lock, NULL);
     pthread_cond_init(&worker.changed, NULL);
     worker.port = moult_port_open(options->channel_fds, &worker.error);
@@ -105,6 +121,7 @@ int moult_worker_main(const struct moult_worker_options *options) {
         moult_log_error("%s", worker.error.message);
         return 1;
     }
+    worker.vectors = moult_vectors_open(options->rows_fds, options->rows_count);
     worker.report.threads = worker.threads;
     worker.files = moult_model_files_open(options->folder_fd, &worker.error);
     close(options->folder_fd);
@@ -123,9 +140,12 @@ int moult_worker_main(const struct moult_worker_options *options) {
 }
 
 static void worker_close(struct worker *worker) {
-    for (uint32_t i = 0; i < worker->threads; i++)
+    for (uint32_t i = 0; i < worker->threads; i++) {
         moult_answerer_close(worker->seats[i].answerer);
+        moult_answerer_close(worker->background[i].answerer);
+    }
     moult_batch_close(worker->batch);
+    moult_vectors_close(worker->vectors);
     moult_model_close(worker->model);
     moult_model_files_close(worker->files);
     moult_port_close(worker->port);
@@ -158,21 +178,26 @@ static int check_memory(struct worker *worker, enum moult_precision precision) {
     struct moult_footprint footprint;
     struct moult_worker_report *report = &worker->report;
     struct moult_model_options options = {.precision = precision};
-    uint64_t own_bytes = PROGRAM_BYTES + worker->threads * STACK_BYTES;
+    uint32_t threads = worker->threads + worker->background_threads;
+    uint64_t own_bytes = PROGRAM_BYTES + threads * STACK_BYTES;
     if (moult_footprint_compute(&footprint, worker->files, moult_kernels_best(), &options) != 0)
         return 0;
-    report->memory_peak_bytes =
-        own_bytes + moult_footprint_peak(&footprint, worker->threads);
-    report->memory_bytes = own_bytes + moult_footprint_steady(&footprint, worker->threads);
+    uint64_t index_bytes =
+        moult_vectors_bytes_for(worker->vectors, footprint.dimensions, worker->row_count);
+    report->memory_bytes = own_bytes + moult_footprint_steady(&footprint, threads) + index_bytes;
+    report->memory_peak_bytes = own_bytes + moult_footprint_peak(&footprint, threads);
+    if (report->memory_peak_bytes < report->memory_bytes)
+        report->memory_peak_bytes = report->memory_bytes;
     if (worker->memory_bytes == 0 || report->memory_peak_bytes <= worker->memory_bytes)
         return 0;
     return moult_fail(&worker->error, MOULT_ERROR_LIMIT,
                       "The model needs %llu MiB of memory while it loads (weights %llu, tokenizer "
-                      "%llu, %u threads %llu, loading %llu), and only %llu MiB are free.%s",
+                      "%llu, %u threads %llu, index %llu, loading %llu), and only %llu MiB are "
+                      "free.%s",
                       MIB_OF(report->memory_peak_bytes), MIB_OF(footprint.weights),
-                      MIB_OF(footprint.tokenizer), worker->threads,
-                      MIB_OF(worker->threads * footprint.thread), MIB_OF(footprint.loading),
-                      MIB_OF(worker->memory_bytes),
+                      MIB_OF(footprint.tokenizer), threads,
+                      MIB_OF(threads * footprint.thread), MIB_OF(index_bytes),
+                      MIB_OF(footprint.loading), MIB_OF(worker->memory_bytes),
                       worker->haste == MOULT_HASTE_FULL
                           ? ""
                           : " --swap wait unloads the old model first, and lets requests wait.");
@@ -204,13 +229,19 @@ static void describe_model(struct worker *worker) {
     report->layers = info->layers;
 }
 
+static struct moult_answerer *open_answerer(struct worker *worker) {
+    return moult_answerer_open(worker->model, worker->vectors, worker->batch, worker->port);
+}
+
 static int open_seats(struct worker *worker) {
+    moult_vectors_begin(worker->vectors, worker->report.fingerprint, worker->report.dimensions,
+                        moult_kernels_best());
     worker->batch = moult_batch_open(worker->port, worker->threads, worker->report.dimensions,
-                                     worker->report.tokens_max);
+                                     worker->report.tokens_max, worker->background_threads > 0);
     for (uint32_t i = 0; i < worker->threads; i++) {
         struct seat *seat = &worker->seats[i];
         seat->worker = worker;
-        seat->answerer = moult_answerer_open(worker->model, worker->batch, worker->port);
+        seat->answerer = open_answerer(worker);
         if (!seat->answerer)
             return moult_fail(&worker->error, MOULT_ERROR_SYSTEM,
                               "There is not enough memory for %u compute threads.",
@@ -297,7 +328,7 @@ static void *join_loading(struct worker *worker, pthread_t thread) {
 
 /* A machine without such filters still gets its server; docs/decisions/0008 says why. */
 static int confine(struct worker *worker) {
-    if (moult_sandbox_enter(&worker->error) == 0)
+    if (moult_sandbox_enter(worker->follow_nice, &worker->error) == 0)
         return 0;
     if (worker->error.code != MOULT_ERROR_UNAVAILABLE)
         return -1;
@@ -362,6 +393,40 @@ static void *compute_thread(void *context) {
     return NULL;
 }
 
+static void refuse_all(struct worker *worker, struct moult_portion *portion) {
+    for (uint32_t i = 0; i < portion->count; i++)
+        moult_batch_refuse(worker->batch, portion->items[i].request, MOULT_ANSWER_FAILED,
+                           portion->items[i].index,
+                           "There is not enough memory for another thread that encodes.");
+}
+
+static void *background_thread(void *context) {
+    struct seat *seat = context;
+    struct worker *worker = seat->worker;
+    struct moult_portion *portion = moult_allocate(1, sizeof(*portion));
+    enum moult_batch_turn turn;
+    moult_thread_nice(worker->follow_nice);
+    while ((turn = moult_batch_take_background(
+                worker->batch, seat->answerer ? BACKGROUND_IDLE_NS : BACKGROUND_SLEEP_NS,
+                portion)) != MOULT_BATCH_OVER) {
+        if (turn == MOULT_BATCH_IDLE) {
+            moult_answerer_close(seat->answerer);
+            seat->answerer = NULL;
+            continue;
+        }
+        moult_fault_point("background");
+        if (!seat->answerer)
+            seat->answerer = open_answerer(worker);
+        if (seat->answerer)
+            moult_answerer_run(seat->answerer, portion);
+        else
+            refuse_all(worker, portion);
+        moult_batch_finish(worker->batch, portion);
+    }
+    free(portion);
+    return NULL;
+}
+
 static void set_gate(struct worker *worker, enum gate gate) {
     pthread_mutex_lock(&worker->lock);
     worker->gate = gate;
@@ -369,21 +434,40 @@ static void set_gate(struct worker *worker, enum gate gate) {
     pthread_mutex_unlock(&worker->lock);
 }
 
-static int serve(struct worker *worker) {
+/* Starts threads for the seats [count] until one fails; returns how many there are. */
+static uint32_t start_threads(struct worker *worker, struct seat *seats, uint32_t count,
+                              void *(*run)(void *)) {
     uint32_t started = 0;
-    int result = 0;
-    while (result == 0 && started < worker->threads) {
-        struct seat *seat = &worker->seats[started];
-        result = start_thread(&seat->thread, compute_thread, seat, &worker->error);
-        if (result == 0)
-            started++;
+    while (started < count) {
+        seats[started].worker = worker;
+        if (start_thread(&seats[started].thread, run, &seats[started], &worker->error) != 0)
+            break;
+        started++;
+    }
+    return started;
+}
+
+static void join_threads(struct seat *seats, uint32_t count) {
+    while (count > 0)
+        pthread_join(seats[--count].thread, NULL);
+}
+
+static int serve(struct worker *worker) {
+    uint32_t background = 0;
+    uint32_t started = start_threads(worker, worker->seats, worker->threads, compute_thread);
+    int result = started == worker->threads ? 0 : -1;
+    if (result == 0) {
+        background = start_threads(worker, worker->background, worker->background_threads,
+                                   background_thread);
+        result = background == worker->background_threads ? 0 : -1;
     }
     if (result == 0) {
         moult_fault_point("ready");
         report_state(worker, MOULT_WORKER_READY);
     }
     set_gate(worker, result == 0 ? GATE_OPEN : GATE_NEVER);
-    while (started > 0)
-        pthread_join(worker->seats[--started].thread, NULL);
+    join_threads(worker->seats, started);
+    moult_batch_end(worker->batch);
+    join_threads(worker->background, background);
     return result;
 }

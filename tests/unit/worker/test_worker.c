@@ -1,34 +1,15 @@
-/* A worker in a child process, driven through its channel as the front does it, on
- * the model of MOULT_TEST_MODEL. What it answers is compared with what the
- * library says about one text alone, bit by bit. */
-#include "worker/worker.h"
+/* What a worker answers is compared with what the library says about one text alone, bit by bit, on
+ * the model of MOULT_TEST_MODEL. */
+#include "driver.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <math.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 
 #include "base/buffer.h"
 #include "base/machine.h"
-#include "ipc/message.h"
 #include "moult.h"
 
-enum { C = 384, TEXTS = 150, WAIT_MS = 60000 };
-
-static const struct moult_cell_frame bare = {.before = "", .between = "", .after = ""};
+enum { TEXTS = 150 };
 
 /* The texts of the load, and what the model makes of each alone. */
 static char *texts[TEXTS];
@@ -100,51 +81,8 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* The front's part. */
-
-struct worker {
-    struct moult_channel *channel;
-    pid_t pid;
-};
-
 static struct worker start_in(const char *folder, uint32_t threads) {
-    struct worker worker;
-    struct moult_error error = {.message = ""};
-    worker.channel = moult_channel_open(&error);
-    if (!worker.channel)
-        fail_msg("%s", error.message);
-    int fds[MOULT_CHANNEL_FDS];
-    moult_channel_worker_fds(worker.channel, fds);
-    worker.pid = fork();
-    if (worker.pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        struct moult_worker_options options = {.label = "test 1", .threads = threads};
-        for (int i = 0; i < MOULT_CHANNEL_FDS; i++)
-            options.channel_fds[i] = dup(fds[i]);
-        options.folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        _exit(moult_worker_main(&options));
-    }
-    return worker;
-}
-
-static void wait_for_wake(struct worker *worker) {
-    struct pollfd poller = {.fd = moult_channel_wake_fd(worker->channel), .events = POLLIN};
-    if (poll(&poller, 1, WAIT_MS) != 1)
-        fail_msg("The worker has been silent for %d s.", WAIT_MS / 1000);
-    moult_channel_wake_clear(worker->channel);
-}
-
-static struct moult_worker_report wait_for_state(struct worker *worker,
-                                                 enum moult_worker_state state) {
-    struct moult_worker_report report;
-    for (;;) {
-        moult_channel_report(worker->channel, &report);
-        if (report.state == state)
-            return report;
-        if (report.state == MOULT_WORKER_FAILED)
-            fail_msg("The worker failed: %s", report.failure);
-        wait_for_wake(worker);
-    }
+    return start_with(folder, (struct moult_worker_options){.threads = threads});
 }
 
 static struct worker start(uint32_t threads) {
@@ -153,20 +91,6 @@ static struct worker start(uint32_t threads) {
     struct worker worker = start_in(getenv("MOULT_TEST_MODEL"), threads);
     wait_for_state(&worker, MOULT_WORKER_READY);
     return worker;
-}
-
-static int wait_for_exit(struct worker *worker) {
-    int status;
-    assert_int_equal(worker->pid, waitpid(worker->pid, &status, 0));
-    moult_channel_close(worker->channel);
-    return status;
-}
-
-static void stop(struct worker *worker) {
-    moult_channel_ask_exit(worker->channel);
-    int status = wait_for_exit(worker);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(0, WEXITSTATUS(status));
 }
 
 /* For tests that leave a worker as they found it. */
@@ -184,61 +108,6 @@ static struct worker *get_shared(void) {
     if (!model)
         skip();
     return &shared;
-}
-
-/* What was asked in each slot of whichever worker: it says how the answer is to be read. */
-static struct {
-    char *message;
-    size_t size;
-} questions[MOULT_CHANNEL_SLOTS];
-
-static void note_question(int slot, char *message, size_t size) {
-    if (slot >= 0) {
-        free(questions[slot].message);
-        questions[slot].message = message;
-        questions[slot].size = size;
-    } else {
-        free(message);
-    }
-}
-
-/* The message becomes the test's. */
-static int submit_message(struct worker *worker, enum moult_lane lane, char *message,
-                          size_t size) {
-    size_t capacity = moult_answer_bytes_max(message, size, C);
-    int slot = moult_channel_submit(worker->channel, lane, message, size, capacity);
-    note_question(slot, message, size);
-    return slot;
-}
-
-static int submit(struct worker *worker, const struct moult_text *list, uint32_t count,
-                  const struct moult_embed_options *options) {
-    size_t size;
-    char *message = moult_embed_request_write(list, count, options, &bare, &size);
-    enum moult_lane lane = count == 1 ? MOULT_LANE_SINGLE : MOULT_LANE_BATCH;
-    return submit_message(worker, lane, message, size);
-}
-
-/* The next finished request, as its answer. */
-static int next_answer(struct worker *worker, struct moult_answer_view *view) {
-    const char *block;
-    size_t capacity;
-    bool broken;
-    struct moult_error error;
-    int slot;
-    while ((slot = moult_channel_completed(worker->channel, &block, &capacity, &broken)) < 0) {
-        assert_false(broken);
-        wait_for_wake(worker);
-    }
-    if (moult_answer_read(block, capacity, questions[slot].message, questions[slot].size, C, view,
-                          &error) != 0)
-        fail_msg("%s", error.message);
-    return slot;
-}
-
-static void finish_answer(struct worker *worker, int slot, struct moult_answer_view *view) {
-    moult_answer_view_release(view);
-    moult_channel_release(worker->channel, slot);
 }
 
 /* One text, there and back; the view's block is valid until finish_answer(). */
