@@ -11,7 +11,8 @@
  * What is chosen is tried: the bytes of the chunk are tokenized alone, and have to give the tokens
  * of the window. Between two words of BERT they do, but for rare cases (an added token that wants
  * no letter behind it; marks whose canonical order reaches over the place), in which the place
- * before is tried. A single character always fits, so there is always a way on.
+ * before is tried. Where eight of them will not do, half of the way is tried, and half of that: a
+ * single character always fits, so there is always a way on.
  *
  * The next chunk begins at the first word of the last `overlap` tokens, but never so early that the
  * word behind the end of this one would not fit: else it would end where this one ends. That is
@@ -263,6 +264,23 @@ static bool find_place(struct cutting *cutting, uint32_t most, uint32_t least, b
     return false;
 }
 
+/* Where no place between two tokens will do, half of the way to the last one may, or half of that. */
+static struct place halve(struct cutting *cutting, uint32_t far) {
+    const char *at = cutting->text + cutting->begin;
+    struct moult_token_ids ids;
+
+    moult_utf8_next(&at);
+    uint32_t least = (uint32_t)(at - cutting->text);
+    for (uint32_t way = far > least ? far - cutting->begin : 0; way > 0; way /= 2) {
+        uint32_t end = cutting->begin + way;
+        while (end > least && ((unsigned char)cutting->text[end] & 0xC0) == 0x80)
+            end--;
+        if (end > least && fits(cutting, end, &ids))
+            return (struct place){end, 0};
+    }
+    return (struct place){least, 0};
+}
+
 static struct place choose_end(struct cutting *cutting) {
     uint32_t most = cutting->room < cutting->count - 1 ? cutting->room : cutting->count - 1;
     struct place place;
@@ -271,9 +289,7 @@ static struct place choose_end(struct cutting *cutting) {
         find_place(cutting, most, 1, true, false, &place) ||
         find_place(cutting, most, 1, false, false, &place))
         return place;
-    const char *at = cutting->text + cutting->begin;
-    moult_utf8_next(&at);
-    return (struct place){(uint32_t)(at - cutting->text), 0};
+    return halve(cutting, place_before(cutting, most).at);
 }
 
 /* Where the first word behind that token ends, in tokens; 0: not in the window. */

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "tokenizer/chunks.h"
 #include "tokenizer/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -70,6 +71,33 @@ static void check_spans(const struct moult_tokenizer *tokenizer,
     free(plain.ids);
 }
 
+/* Chunks are the text, each goes further than the one before, and none has too many tokens. */
+static void check_chunks(const struct moult_tokenizer *tokenizer,
+                         struct moult_tokenizer_scratch *scratch, const char *text, size_t size,
+                         struct moult_chunking chunking) {
+    struct moult_chunk *chunks = moult_allocate(size + 1, sizeof *chunks);
+    struct moult_error error;
+    int64_t count = moult_tokenizer_cut(tokenizer, scratch, &chunking, text, size, chunks,
+                                        size + 1, &error);
+    MOULT_REQUIRE(count >= 1 || error.code == MOULT_ERROR_INVALID);
+    for (int64_t n = 0; n < count; n++) {
+        MOULT_REQUIRE(chunks[n].begin <= chunks[n].end && chunks[n].end <= size);
+        MOULT_REQUIRE(n == 0 ? chunks[n].begin == 0
+                             : chunks[n].begin > chunks[n - 1].begin &&
+                                   chunks[n].begin <= chunks[n - 1].end &&
+                                   chunks[n].end > chunks[n - 1].end);
+        MOULT_REQUIRE(n < count - 1 || chunks[n].end == size);
+        MOULT_REQUIRE(moult_utf8_valid(text + chunks[n].begin, chunks[n].end - chunks[n].begin));
+        struct result alone = encode(tokenizer, scratch, text + chunks[n].begin,
+                                     chunks[n].end - chunks[n].begin, UINT32_MAX, false);
+        /* A single character is as short as a chunk can be. */
+        MOULT_REQUIRE(alone.count <= chunking.tokens ||
+                      chunks[n].end - chunks[n].begin <= 4);
+        free(alone.ids);
+    }
+    free(chunks);
+}
+
 /* The first and the last ids are those of the whole. */
 static void check_cut(const struct moult_tokenizer *tokenizer,
                       struct moult_tokenizer_scratch *scratch, const char *text, size_t size,
@@ -121,6 +149,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             check_cut(tokenizer, scratch, text, size, special + more);
         check_spans(tokenizer, scratch, text, size, UINT32_MAX);
         check_spans(tokenizer, scratch, text, size, special + 3);
+        struct moult_chunking chunking = {.tokens = 2 * special + 8, .prompt = ""};
+        check_chunks(tokenizer, scratch, text, size, chunking);
+        chunking.overlap = 2;
+        check_chunks(tokenizer, scratch, text, size, chunking);
+        chunking.prompt = "a";
+        check_chunks(tokenizer, scratch, text, size, chunking);
         moult_tokenizer_scratch_close(scratch);
         free(text);
     }
