@@ -264,7 +264,7 @@ static bool find_place(struct cutting *cutting, uint32_t most, uint32_t least, b
     return false;
 }
 
-/* Where no place between two tokens will do, half of the way to the last one may, or half of that. */
+/* Where no place between two tokens will do, half of the way to the last may, or half of that. */
 static struct place halve(struct cutting *cutting, uint32_t far) {
     const char *at = cutting->text + cutting->begin;
     struct moult_token_ids ids;
@@ -273,7 +273,8 @@ static struct place halve(struct cutting *cutting, uint32_t far) {
     uint32_t least = (uint32_t)(at - cutting->text);
     for (uint32_t way = far > least ? far - cutting->begin : 0; way > 0; way /= 2) {
         uint32_t end = cutting->begin + way;
-        while (end > least && ((unsigned char)cutting->text[end] & 0xC0) == 0x80)
+        while (end > least && end < cutting->text_size &&
+               ((unsigned char)cutting->text[end] & 0xC0) == 0x80)
             end--;
         if (end > least && fits(cutting, end, &ids))
             return (struct place){end, 0};

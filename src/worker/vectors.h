@@ -1,6 +1,6 @@
 /* The vectors of a worker's generation: the file that they come from, and the index that finds
- * them. The worker holds no truth: it is told what to add and to remove (ipc/message.h, FOLLOW), and
- * reads the numbers from a file that it cannot write.
+ * them. The worker holds no truth: it is told what to add and to remove (ipc/message.h, FOLLOW),
+ * and reads the numbers from a file that it cannot write.
  *
  * Any thread may search. Changes are made one message at a time. */
 #ifndef MOULT_WORKER_VECTORS_H

@@ -5,8 +5,8 @@
  * Reads texts from standard input, each after its size (4 bytes, in the machine's
  * order), and writes for each 1 if it was truncated or 0, the number of ids, and
  * the ids, all as 4 bytes; with "spans" each id is followed by where it begins and ends in
- * the text, and 1 if it begins a word, 2 if it is special, or 0. A tokenizer that is refused is exit code 2 and a message
- * on standard error.
+ * the text, and 1 if it begins a word, 2 if it is special, or 0. A tokenizer that is
+ * refused is exit code 2 and a message on standard error.
  *
  *   tokenize TOKENIZER.JSON chunks TOKENS_MAX OVERLAP PROMPT
  *

@@ -9,8 +9,9 @@
 #include "tokenizer/chunks.h"
 
 /* Words of one letter, so that a chunk of 12 tokens has room for 10 of them. */
-#define MODEL "{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\"," \
-              "\"max_input_chars_per_word\":60,\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2," \
+#define MODEL "{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\"," \
+              "\"continuing_subword_prefix\":\"##\",\"max_input_chars_per_word\":60," \
+              "\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2," \
               "\"a\":3,\"##a\":4,\".\":5,\"!\":6,\"b\":7,\"##b\":8}}"
 
 static struct moult_tokenizer *tokenizer;
