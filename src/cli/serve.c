@@ -27,6 +27,8 @@ struct arguments {
     const char *store, *chunk_tokens, *reembed_share;
     struct moult_text_list allowed_hosts, allowed_sources, cors_origins, hook_urls;
     const char *hub_cache;
+    const char *gate, *gate_min;
+    struct moult_judgements *judgements;
     char *api_key;
     char **real_sources;   /* [allowed_sources.count] */
 };
@@ -45,6 +47,7 @@ static void release(struct arguments *arguments) {
         free(arguments->real_sources[i]);
     free(arguments->real_sources);
     free(arguments->api_key);
+    moult_judgements_free(arguments->judgements);
     free(serve->command);
     moult_text_list_release(&arguments->allowed_hosts);
     moult_text_list_release(&arguments->allowed_sources);
@@ -130,6 +133,13 @@ static enum moult_parsed parse(struct arguments *arguments, int argc, char **arg
          "what an update changes is found out with the last N distinct\ntexts that were asked, "
          "which are kept in memory alone; 0: not", MOULT_OPTION_NUMBER, &serve->report_texts, 0,
          MOULT_ASKED_TEXTS_MAX},
+        {"--gate", "FILE", NULL,
+         "queries with the documents that they should find, which an update\nasks of both models: "
+         "lines {\"query\": TEXT, \"relevant\": [ID, …]}", MOULT_OPTION_TEXT,
+         &arguments->gate, 0, 0},
+        {"--gate-min", "NDCG", NULL,
+         "refuse a model whose nDCG@10 is below that (0.4), or worse than\nthe present model's "
+         "by more (-2%)", MOULT_OPTION_TEXT, &arguments->gate_min, 0, 0},
         {"--hook-url", "URL", NULL, "who is told by POST how updates go; repeatable",
          MOULT_OPTION_LIST, &arguments->hook_urls, 0, 0},
         {"--hook-secret-file", "FILE", NULL,
@@ -232,6 +242,28 @@ static int allow_sources(struct arguments *arguments, struct moult_error *error)
     }
     serve->allowed_sources = (const char **)arguments->real_sources;
     return 0;
+}
+
+static int complete_gate(struct arguments *arguments, struct moult_error *error) {
+    struct moult_serve_options *serve = &arguments->serve;
+    if (arguments->gate_min != NULL && arguments->gate == NULL)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--gate-min needs --gate FILE, with the queries that it is about.");
+    if (arguments->gate != NULL && serve->no_store)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--gate asks for documents of this server, and --store none keeps "
+                          "none.");
+    if (arguments->gate_min != NULL && serve->swap_wait)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "--gate-min and --swap wait exclude each other: a model that is judged "
+                          "is loaded beside the one that serves.");
+    if (arguments->gate_min != NULL &&
+        moult_gate_limit_parse(arguments->gate_min, &serve->gate_limit, error) != 0)
+        return -1;
+    if (arguments->gate == NULL)
+        return 0;
+    serve->judgements = arguments->judgements = moult_judgements_read(arguments->gate, error);
+    return serve->judgements != NULL ? 0 : moult_fail_within(error, "--gate");
 }
 
 #define SECRET_FILE_BYTES_MAX (16 * MOULT_KIB)
@@ -356,6 +388,8 @@ static int complete(struct arguments *arguments, char **models, unsigned model_c
         return -1;
     if (arguments->api_key_file != NULL &&
         (arguments->api_key = moult_key_read(arguments->api_key_file, error)) == NULL)
+        return -1;
+    if (complete_gate(arguments, error) != 0)
         return -1;
     serve->api_key = arguments->api_key;
     serve->allowed_hosts = arguments->allowed_hosts.items;
