@@ -5,7 +5,7 @@
 enum {
     STREAM_BYTES = 16384,   /* From there on a block is a stream of its own: its memory is asked */
     AHEAD_BYTES = 1024,     /* for within it; else that of the blocks that come next. */
-    SETTLE_AHEAD = 8        /* Rows whose low nibbles are on their way while one is looked at. */
+    SETTLE_AHEAD = 16       /* Rows whose low nibbles are on their way while one is looked at. */
 };
 
 /* Blocks for one call of the kernel: such as have a row to look at. */
@@ -77,10 +77,7 @@ static void ask_for_fine(const struct walk *walk, const struct moult_doubtful *r
 
     for (uint32_t at = 0; at < walk->collection->row_bytes; at += 64)
         __builtin_prefetch(fine + at);
-}
-
-static const float *scales_of(const struct walk *walk, const struct moult_doubtful *row) {
-    return moult_segment_scales(row->segment, row->slot, walk->collection->octs);
+    __builtin_prefetch(&row->segment->fine_residuals[row->slot]);
 }
 
 static uint32_t position_of(const struct moult_collection *collection,
@@ -98,9 +95,7 @@ static void settle_row(struct walk *walk, const struct moult_doubtful *row) {
                                                 walk->collection->row_bytes);
 
     walk->scan->rows_refined++;
-    upper = (float)moult_fine_product(query, row->high, low) *
-                scales_of(walk, row)[row->slot % MOULT_SCAN_ROWS] +
-            width;
+    upper = (float)moult_fine_product(query, row->high, low) * row->scale + width;
     if (upper >= walk->scan->pool->threshold)
         moult_pool_put(walk->scan->pool, walk->collection,
                        (struct moult_candidate){.upper = upper,
@@ -147,7 +142,7 @@ static void doubt_some(struct walk *walk, const struct batch *batch, unsigned b,
     const struct moult_collection *collection = walk->collection;
     const struct moult_segment *segment = segment_of(collection, batch->blocks[b]);
     uint32_t first = batch->blocks[b] % collection->segment_blocks * MOULT_SCAN_ROWS;
-    const float *residuals = (const float *)batch->bytes[b] + MOULT_SCAN_ROWS;
+    const float *scales = (const float *)batch->bytes[b], *residuals = scales + MOULT_SCAN_ROWS;
 
     for (unsigned left = batch->some[b] & result->reached[b]; left != 0; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctz(left);
@@ -156,7 +151,8 @@ static void doubt_some(struct walk *walk, const struct batch *batch, unsigned b,
               (struct moult_doubtful){.segment = segment,
                                       .slot = first + i,
                                       .high = result->products[b][i],
-                                      .upper = result->uppers[b][i]},
+                                      .upper = result->uppers[b][i],
+                                      .scale = scales[i]},
               2 * residuals[i] * walk->scan->quantized->width);
     }
 }

@@ -10,6 +10,7 @@ struct moult_doubtful {
     uint32_t slot;          /* Of its arrays. */
     int32_t high;           /* The product of its high nibbles, */
     float upper;            /* and the bound that they give, in halves of the step. */
+    float scale;
 };
 #define MOULT_DOUBTFUL_MAX 16384
 
