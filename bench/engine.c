@@ -1,6 +1,7 @@
 /* moult's side of bench/engine: times forward passes over ids that it is given.
  *
- *   engine MODEL [cpu]     with "cpu": times of the thread's processor, not of the clock
+ *   engine MODEL [cpu|clock [PRECISION]]     with "cpu": times of the thread's processor, not of
+ *                                            the clock; f32, int16, int8 or auto
  *
  * Lines on standard input, and what each answers:
  *   case B LENGTH… ID…     (nothing) one more case: B sequences, end to end
@@ -14,6 +15,7 @@
 #include <time.h>
 
 #include "base/memory.h"
+#include "base/precision.h"
 #include "model/model.h"
 
 enum { CASES_MAX = 64, TOKENS_MAX = 65536 };
