@@ -164,6 +164,12 @@ static void read_answer(const struct lane *lane, struct moult_reply *reply) {
         moult_client_fail_refused(reply->value, reply->status, &reply->error);
 }
 
+/* There is a server, and the connection to it was lost. */
+static bool broke_off(CURLcode code) {
+    return code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
+           code == CURLE_PARTIAL_FILE;
+}
+
 /* How long to wait before the next attempt: what the server asks for, or ever longer, a
  * little apart from others who wait. */
 static uint64_t pause_ms(const struct lane *lane) {
@@ -190,7 +196,8 @@ static bool finish(struct moult_exchange *exchange, struct lane *lane, CURLcode 
         fail_transfer(exchange, lane, code, &reply->error);
     }
     bool again = code == CURLE_OK ? passes(reply->status)
-                                  : exchange->answered_ns != 0 && !lane->answer.overflowed;
+                                  : !lane->answer.overflowed &&
+                                        (exchange->answered_ns != 0 || broke_off(code));
     if (code == CURLE_OK && (!again || exchange->answered_ns == 0))
         exchange->answered_ns = now_ns;
     uint64_t since_ns = exchange->answered_ns > lane->began_ns ? exchange->answered_ns

@@ -21,8 +21,8 @@ struct moult_reply {
     struct moult_error error;   /* Of every status but 2xx: the server's sentence, or ours. */
 };
 
-/* `retry_s`: how long it is tried again after the last answer; what has never been
- * answered is not. NULL with the error. */
+/* `retry_s`: how long it is tried again after the last answer. Where no server has ever been
+ * reached it is not. NULL with the error. */
 struct moult_exchange *moult_exchange_open(const struct moult_client *client, unsigned lanes,
                                            uint32_t retry_s, struct moult_error *error);
 void moult_exchange_close(struct moult_exchange *exchange);

@@ -141,7 +141,9 @@ static void print_broken_off(const struct arguments *arguments,
     moult_figure_documents(documents, documents_of(&result->reached));
     if (arguments->import.resume_path == NULL)
         fprintf(stderr, "%s imported. Imported again, they replace themselves.\n", documents);
-    else if (result->reached.records > 0)
+    else if (result->reached.records == 0)
+        fprintf(stderr, "Nothing is imported yet.\n");
+    else
         fprintf(stderr, "%s imported, up to line %" PRIu64 "; the same command goes on from "
                 "there%s.\n", documents, result->reached.line - 1,
                 result->bad_line != 0 ? ", once that is mended" : "");
@@ -200,7 +202,7 @@ static int run(struct arguments *arguments) {
     else
         fprintf(stderr, "moult import: %s\n", error.message);
     print_left_out(&result);
-    if (ended != 0)
+    if (ended != 0 && result.seconds > 0)
         print_broken_off(arguments, &result);
     if (result.interrupted)
         moult_interrupt_end();

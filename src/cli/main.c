@@ -20,7 +20,7 @@ static const struct command commands[] = {
     {"manifest", moult_cli_manifest, "list a model folder's files for a model server to serve"},
     {"import", moult_cli_import, "send the documents of a file to a running server"},
     {"export", moult_cli_export, "write the documents of a running server into a file"},
-    {"search", moult_cli_search, NULL},
+    {"search", moult_cli_search, "what a running server finds"},
     {"rescue", moult_cli_rescue, "save what can be read of damaged documents"},
     {"embed", moult_cli_embed, "turn texts into vectors, without a server"},
     {"bench", moult_cli_bench, "what this machine makes of a model, in each precision"},

@@ -222,6 +222,12 @@ def test_lost_connections_are_made_again(server, tmp_path):
     assert in_order(server) == numbered(500)
 
 
+def test_the_first_connection_may_be_lost_too(server, tmp_path):
+    server.misbehave(lambda number: "close" if number in (1, 2) else None)
+    run(server, write_lines(tmp_path / "lost.jsonl", numbered(500)), "--batch", "100")
+    assert in_order(server) == numbered(500)
+
+
 def test_a_server_that_stays_away_ends_it(server, tmp_path):
     path = write_lines(tmp_path / "away.jsonl", numbered(500))
     server.misbehave(lambda number: (503, {}) if number > 2 else None)
