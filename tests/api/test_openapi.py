@@ -80,7 +80,9 @@ def ask_for_documents(ask, prefix):
     page = of("GET", "/documents?limit=1", template="/documents").json
     of("GET", f"/documents?cursor={page['cursor']}&with_text=false", template="/documents")
     for query in ({"query": "a"}, {"queries": ["a", "c"], "with_text": False}, {"query": ""}):
-        of("POST", "/search", {"mode": "text", **query})
+        for mode in ("text", "vector", "hybrid"):
+            of("POST", "/search", {"mode": mode, **query})
+    of("POST", "/search", {"query": "a", "with_vector": True, "filter": {"n": 1}, "k": 1})
     for method, body in (("GET", None), ("DELETE", {}), ("GET", None), ("DELETE", {})):
         of(method, "/documents/a", body, "/documents/{id}")
     assert of("POST", "/documents/delete", {"ids": ["a"]}).json == {"deleted": 0}
