@@ -10,8 +10,7 @@
 #include "index/internal.h"
 #include "index/scan.h"
 
-/* So many rows, or an eighth of k, are read before it is asked again whether that was enough. */
-enum { READ_MIN = 8, READ_OF_K = 8 };
+enum { READ_MIN = 8, READ_OF_K = 8, READ_OF_DONE = 4 };
 
 struct found {
     struct moult_index_row row;
@@ -131,27 +130,38 @@ static float still_wanted(struct moult_index_scratch *scratch,
         (double)moult_pool_kth(&scratch->pool, scratch->scored_count, query->k) / step - slack);
 }
 
+/* How many rows are read before it is asked again whether that was enough. To ask looks at all
+ * that have been read; so where they are many, they are a share of them. */
+static uint32_t portion_of(uint32_t k, uint32_t done) {
+    uint32_t portion = k / READ_OF_K > done / READ_OF_DONE ? k / READ_OF_K : done / READ_OF_DONE;
+
+    if (done < k)
+        return k - done;
+    return portion < READ_MIN ? READ_MIN : portion;
+}
+
 static int score_found(const struct moult_index *index, struct moult_index_scratch *scratch,
                        const struct moult_index_query *query, const float *vector,
                        const struct moult_quantized_query *quantized, double slack,
                        struct moult_error *error) {
-    uint32_t portion = query->k / READ_OF_K < READ_MIN ? READ_MIN : query->k / READ_OF_K;
-    uint32_t done = 0, count;
+    bool is_zero = quantized->norm <= 0;
     float wanted = -INFINITY;
+    uint32_t done = 0, ask = 0, end = scratch->found_count;
 
-    if (scratch->found_count > 1)
-        qsort(scratch->found, scratch->found_count, sizeof *scratch->found, by_upper);
-    while (done < scratch->found_count && scratch->found[done].upper >= wanted) {
-        uint32_t most = done < query->k ? query->k - done : portion;
+    if (end > 1)
+        qsort(scratch->found, end, sizeof *scratch->found, by_upper);
+    while (done < end && scratch->found[done].upper >= wanted) {
+        uint32_t count = 0, most;
 
-        for (count = 0; count < most && count < MOULT_INDEX_READ_MAX &&
-                        done + count < scratch->found_count &&
-                        scratch->found[done + count].upper >= wanted;)
+        if (done == ask)
+            ask += portion_of(query->k, done);
+        most = ask - done < MOULT_INDEX_READ_MAX ? ask - done : MOULT_INDEX_READ_MAX;
+        while (count < most && done + count < end && scratch->found[done + count].upper >= wanted)
             count++;
-        if (score(index, scratch, query, vector, quantized->norm <= 0, done, count, error) != 0)
+        if (score(index, scratch, query, vector, is_zero, done, count, error) != 0)
             return -1;
         done += count;
-        if (done >= query->k && quantized->norm > 0)
+        if (done == ask && !is_zero)
             wanted = still_wanted(scratch, query, quantized->step, slack);
     }
     return 0;
