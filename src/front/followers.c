@@ -246,7 +246,9 @@ void moult_followers_lost(struct moult_generation *generation) {
         return;
     bool for_good = generation->asleep || generation->phase >= MOULT_GENERATION_RETIRING;
     moult_space_files_unbind(follower);
+    generation->ends_follower = true;
     moult_follower_end(follower, for_good);
+    generation->ends_follower = false;
     moult_followers_wake_by(follower->followers, moult_clock_ns());
 }
 

@@ -646,6 +646,8 @@ static void become_warm(struct moult_generation *generation) {
 }
 
 void moult_generation_settle(struct moult_generation *generation) {
+    if (generation->ends_follower)
+        return;
     if (generation->falling_asleep && generation->running_count == 0 && generation->kill_ns == 0)
         generation->kill_ns = set_alarm(generation, EXIT_GRACE_S);
     if (!moult_generation_idle(generation))

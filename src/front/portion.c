@@ -70,9 +70,11 @@ void moult_portion_drop(struct moult_portion *portion) {
     bool has_task = portion->state == MOULT_PORTION_READING ||
                     portion->state == MOULT_PORTION_REPAIRING ||
                     (portion->state == MOULT_PORTION_WRITING && portion->retry_ns == 0);
-    moult_pieces_abandon(portion);
+    /* It is in no list any more when its jobs are given up: that may have the generation end its
+     * follower, which drops all that are. */
     unlink_portion(portion);
     portion->dropped = true;
+    moult_pieces_abandon(portion);
     if (has_task && moult_desk_withdraw(portion->follower->followers->desk, &portion->task)) {
         portion->follower->tasks--;
         has_task = false;

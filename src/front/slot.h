@@ -85,6 +85,7 @@ struct moult_generation {
     struct moult_process *process;    /* NULL between two runs. */
     uint64_t run;                     /* Its number, from 1. */
     struct moult_follower *follower;  /* follow.h; NULL: it has had no worker, or no documents. */
+    bool ends_follower;               /* Giving up its jobs settles nothing: the caller does. */
     bool indexed;                     /* Its index has all that searches are promised. */
     bool persistent;                  /* A candidate whose worker is started again when it dies. */
     uint64_t promised_bytes;          /* Of memory, until it is ready; 0: no limit. */
