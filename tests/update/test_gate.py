@@ -8,7 +8,7 @@ import pytest
 
 import models
 import ranking
-from fixtures import moult
+from fixtures import FAULTS, moult
 from loading import assert_clean
 from receiver import SECRET, Receiver
 from serving import until
@@ -247,10 +247,15 @@ def on_trial(server):
 
 
 @pytest.fixture
-def slow(gated, serve_with_faults, faults):
+def slow(gated, serve, faults):
+    """A server whose gate takes its time. Its watchdog has that, too: documents are embedded by
+    threads that run last on a busy machine."""
+    def patient(*folders, **more):
+        return serve(*folders, binary=FAULTS,
+                     environment=dict(faults.environment, MOULT_FAULTS_WATCHDOG_S="30"), **more)
+
     def start(milliseconds, *options):
-        return gated(slow_queries(milliseconds), "--threads", "1", *options,
-                     serve_it=serve_with_faults)
+        return gated(slow_queries(milliseconds), "--threads", "1", *options, serve_it=patient)
     return start
 
 
