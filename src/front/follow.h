@@ -133,6 +133,8 @@ struct moult_follower {
     struct moult_job *telling;        /* The request under way, or NULL. */
     uint64_t telling_to;              /* Then `told` is this; */
     bool telling_complete;
+    bool doubts;                      /* A search met a row that cannot be read: the worker says */
+    bool telling_doubts;              /* which one it was when it is next told of something. */
     unsigned tasks;                   /* Of the desk. */
     bool present;                     /* The last portion had nothing to embed: larger ones. */
 

@@ -93,7 +93,7 @@ static void tell_from(struct moult_follower *follower, uint64_t told) {
 }
 
 void moult_follower_end(struct moult_follower *follower, bool for_good) {
-    follower->wakes = follower->complete = follower->synced = false;
+    follower->wakes = follower->complete = follower->synced = follower->doubts = false;
     follower->again_to = follower->caught_up = follower->documents = 0;
     tell_from(follower, 0);
     if (!for_good)
@@ -388,7 +388,8 @@ static void tell(struct moult_follower *follower) {
     follower->telling_to = say_portions(follower, &telling);
     follower->telling_complete =
         !follower->complete && may_be_complete(follower, follower->telling_to);
-    if (telling.count > 0 || follower->telling_complete)
+    follower->telling_doubts = follower->doubts && follower->complete;
+    if (telling.count > 0 || follower->telling_complete || follower->telling_doubts)
         submit(follower, &telling, follower->telling_complete || follower->complete);
     else if (follower->telling_to > follower->told || follower->first != NULL)
         advance(follower);
@@ -493,6 +494,8 @@ static void on_told(struct moult_job *job) {
     bool answered = job->outcome == MOULT_JOB_ANSWERED && job->run == follower->generation->run &&
                     follower->wakes;
     follower->telling = NULL;
+    if (answered && follower->telling_doubts)
+        follower->doubts = false;
     if (answered && job->answer.status != MOULT_ANSWER_OK) {
         tell_again(follower);
         moult_follower_in_trouble(follower, job->answer.message);
@@ -508,7 +511,8 @@ static void on_told(struct moult_job *job) {
 /* Gate and lag. */
 
 static void look_at_gate(struct moult_follower *follower) {
-    if (follower->complete && follower->told >= followed(follower)->acknowledged)
+    if (follower->complete && !follower->doubts &&
+        follower->told >= followed(follower)->acknowledged)
         moult_generation_open_gate(follower->generation);
 }
 

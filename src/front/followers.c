@@ -252,6 +252,15 @@ void moult_followers_lost(struct moult_generation *generation) {
     moult_followers_wake_by(follower->followers, moult_clock_ns());
 }
 
+bool moult_followers_doubt(struct moult_generation *generation) {
+    struct moult_follower *follower = generation->follower;
+    if (follower == NULL || !follower->complete)
+        return false;
+    follower->doubts = true;
+    moult_followers_wake_by(follower->followers, moult_clock_ns());
+    return true;
+}
+
 void moult_followers_leave(struct moult_generation *generation) {
     struct moult_follower *follower = generation->follower;
     generation->follower = NULL;

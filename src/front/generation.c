@@ -31,6 +31,7 @@
 
 #define SECOND_NS 1000000000ull
 #define WATCHDOG_LOOK_NS SECOND_NS
+#define BACKGROUND_PATIENCE 10u
 /* In so much time it has to get a tenth of a core, or else be waiting for something else. */
 #define HUNGER_LOOK_NS (2 * SECOND_NS)
 #define HUNGER_SHARE 10
@@ -412,11 +413,28 @@ void moult_generation_take_back(struct moult_generation *generation, struct moul
     moult_generation_settle(generation);
 }
 
+/* The index lacks what it had: the search waits at the gate until that has been made again. */
+static bool comes_again(struct moult_generation *generation, struct moult_job *job) {
+    struct moult_slots *slots = generation->slot->slots;
+    if (!job->searches || job->answer.status != MOULT_ANSWER_NOT_YET || slots->stopping ||
+        !moult_followers_doubt(generation))
+        return false;
+    generation->indexed = false;
+    moult_answer_view_release(&job->answer);
+    memset(&job->answer, 0, sizeof job->answer);
+    moult_process_release_answer(job);
+    moult_job_wait_again(job, false);
+    moult_slots_wake_by(slots, moult_clock_ns());
+    return true;
+}
+
 static void on_answered(void *owner, struct moult_job *job) {
     struct moult_generation *generation = owner;
+    stop_running(generation, job);
+    if (comes_again(generation, job))
+        return;
     moult_generation_hold(generation);   /* For the job, … */
     moult_generation_hold(generation);   /* … and for what follows. */
-    stop_running(generation, job);
     uint64_t now_ns = moult_clock_ns();
     if (!job->own || generation->phase == MOULT_GENERATION_CURRENT)
         generation->used_ns = now_ns;
@@ -710,8 +728,18 @@ static bool is_at_work(const struct moult_generation *generation) {
            moult_process_orphans(generation->process) > 0;
 }
 
+/* Threads of low priority get what others leave, and on a machine that is busy with something
+ * else that may be nothing for a while. */
+static bool is_in_the_background(const struct moult_generation *generation) {
+    return generation->ready && generation->running_texts[MOULT_LANE_SINGLE] == 0 &&
+           generation->running_texts[MOULT_LANE_BATCH] == 0 &&
+           moult_process_orphans(generation->process) == 0;
+}
+
 static void watch(struct moult_generation *generation, uint64_t now_ns) {
     unsigned seconds = moult_fault_seconds("WATCHDOG", MOULT_WATCHDOG_SECONDS);
+    if (is_in_the_background(generation))
+        seconds *= BACKGROUND_PATIENCE;
     char reason[80];
     if (moult_process_still_ns(generation->process, now_ns) < seconds * SECOND_NS)
         return;

@@ -298,6 +298,8 @@ void moult_followers_leave(struct moult_generation *generation);
 void moult_followers_cut_over(struct moult_generation *candidate);
 /* Something that decides who is followed has changed. */
 void moult_followers_look(const struct moult_slot *slot);
+/* A search of it met a row that cannot be read any more. False: nobody follows it. */
+bool moult_followers_doubt(struct moult_generation *generation);
 /* About what an index of the slot's documents needs in memory. */
 uint64_t moult_followers_index_bytes(const struct moult_slot *slot);
 /* The current one has no worker, and cannot have one. */

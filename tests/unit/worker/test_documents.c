@@ -497,12 +497,13 @@ static void the_index_is_part_of_the_estimate(void **state) {
 static void many_changes_let_others_pass(void **state) {
     (void)state;
     enum { MANY = 100000 };
-    struct moult_change *changes = calloc(MANY, sizeof(*changes));
+    struct moult_change *changes;
     struct moult_embed_options options = {.format = MOULT_VECTOR_F32};
     struct moult_text one = {texts[0], strlen(texts[0])};
     struct moult_answer_view view;
     size_t size;
     start_worker((struct moult_worker_options){.threads = 1});
+    changes = calloc(MANY, sizeof(*changes));
     for (unsigned i = 0; i < MANY; i++)
         changes[i] = (struct moult_change){
             .kind = MOULT_CHANGE_ADD, .collection = COLLECTION, .seq = 1 + i, .row = i};
