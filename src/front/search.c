@@ -254,7 +254,7 @@ static void write_message(struct moult_search *search, struct moult_job *job) {
         score_min = ANY_SCORE;
     struct moult_search_options options = {
         .collection = search->collection.number,
-        .hits_max = moult_search_depth(question),
+        .hits_max = moult_search_depth(search),
         .score_min = (float)(score_min < BEST_SCORE ? score_min : BEST_SCORE),
         .allowed = search->allowed.words,
         .allowed_bits = search->allowed.bits,

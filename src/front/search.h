@@ -9,9 +9,11 @@
  *
  * Steps that have nothing to do are left out: SELECT where there are no words and no filter, ASK
  * in mode "text". Between two of them the table may change. A hit names the version of its
- * document; where that is gone, all is done again, and after MOULT_SEARCH_ATTEMPTS the hit is left
- * out. Rows belong to one model, so a search with a filter is pinned to the generation whose rows
- * they are; where another one serves when they have been selected, that is done again as well. */
+ * document; where that is gone, the index has not heard of it yet, and the hit is left out, for the
+ * version that took its place has not been acknowledged. Where hits are too few for that, more are
+ * asked for, at most MOULT_SEARCH_ATTEMPTS times. Rows belong to one model, so a search with a
+ * filter is pinned to the generation whose rows they are; where another one serves when they have
+ * been selected, that is done again as well. */
 #ifndef MOULT_FRONT_SEARCH_H
 #define MOULT_FRONT_SEARCH_H
 
@@ -20,7 +22,7 @@
 #include "front/slots.h"
 
 /* Of one search, beginning with the first. */
-#define MOULT_SEARCH_ATTEMPTS 4
+#define MOULT_SEARCH_ATTEMPTS 6
 /* Others who want to read wait so long at most, whatever many queries take. */
 #define MOULT_SEARCH_PORTION_NS 20000000ull
 
@@ -61,6 +63,7 @@ struct moult_search {
     enum moult_search_step step;      /* At the desk, */
     bool more;                        /* where it has not been done to its end. */
     unsigned attempts;
+    uint32_t spare;                   /* Hits that are asked for beyond those that are wanted. */
 
     /* Where: of LOOK_UP, and what the loop makes of it. */
     struct moult_collection collection;
@@ -89,7 +92,7 @@ struct moult_search {
     struct moult_search_hit *hits;    /* Of query i: from ends[i - 1] to ends[i]. */
     uint32_t *ends;
     uint32_t shown;                   /* Queries. */
-    bool missing;                     /* A version is gone, and all has to be done again. */
+    bool missing;                     /* Versions are gone, and all has to be done again. */
 };
 
 /* search_read.c: fills the question. Any thread. */
@@ -105,7 +108,7 @@ int moult_search_select(struct moult_search *search, struct moult_store *store,
 /* From what words and vectors have found to what is shown. */
 void moult_search_merge(struct moult_search *search);
 /* So many candidates of either kind. */
-uint32_t moult_search_depth(const struct moult_question *question);
+uint32_t moult_search_depth(const struct moult_search *search);
 
 /* search_show.c: the documents, and the answer; 1 as above. */
 int moult_search_show(struct moult_search *search, struct moult_store *store,

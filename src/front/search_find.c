@@ -19,12 +19,13 @@ int moult_search_look_up(struct moult_search *search, struct moult_store *store,
     return moult_errand_collection(&search->errand, store, &search->collection, error);
 }
 
-uint32_t moult_search_depth(const struct moult_question *question) {
-    uint32_t depth = question->k;
-    if (question->mode != MOULT_SEARCH_HYBRID)
-        return depth;
-    depth *= FUSION_DEPTH_PER_K;
-    depth = depth > FUSION_DEPTH_MIN ? depth : FUSION_DEPTH_MIN;
+uint32_t moult_search_depth(const struct moult_search *search) {
+    uint32_t depth = search->question.k;
+    if (search->question.mode == MOULT_SEARCH_HYBRID) {
+        depth *= FUSION_DEPTH_PER_K;
+        depth = depth > FUSION_DEPTH_MIN ? depth : FUSION_DEPTH_MIN;
+    }
+    depth += search->spare;
     return depth < MOULT_HITS_MAX ? depth : MOULT_HITS_MAX;
 }
 
@@ -35,7 +36,7 @@ static int find_words_of(struct moult_search *search, struct moult_store *store,
     const struct moult_question *question = &search->question;
     const struct moult_text *text = &question->texts[index];
     uint32_t begin = index > 0 ? search->word_ends[index - 1] : 0;
-    uint32_t depth = moult_search_depth(question);
+    uint32_t depth = moult_search_depth(search);
     search->words = moult_reallocate(search->words, begin + (size_t)depth, sizeof *search->words);
     struct moult_word_hit *hits = search->words + begin;
     int count = moult_store_find_words(store, search->collection.number, text->bytes, text->size,
@@ -130,7 +131,7 @@ static uint32_t merge_one(const struct moult_search *search, uint32_t found_begi
                           uint32_t found_end, uint32_t word_begin, uint32_t word_end,
                           struct moult_search_hit *hits) {
     bool fused = search->question.mode == MOULT_SEARCH_HYBRID;
-    uint32_t count = 0, k = search->question.k;
+    uint32_t count = 0, k = search->question.k + search->spare;
     for (uint32_t i = found_begin; i < found_end; i++) {
         const struct moult_found *found = &search->found[i];
         double score = fused ? score_of_rank(i - found_begin) : (double)found->score;

@@ -7,6 +7,8 @@
 
 /* Documents that are read at a time: a text may have 1 MiB. */
 #define READ_AT_ONCE 16
+/* Where hits are too few, at least so many more are asked for. */
+#define SPARE_MIN 8u
 
 static void write_number(struct moult_buffer *out, double number) {
     char digits[MOULT_DIGITS_BYTES_MAX];
@@ -40,9 +42,10 @@ static void write_hit(struct moult_buffer *out, const struct moult_search_hit *h
     moult_buffer_text(out, "}");
 }
 
-/* Some of one query's. Returns how many were written, or -1. */
+/* Some of one query's, of which `shown` have been written already. Returns how many there are then,
+ * or -1. */
 static int show_some(struct moult_search *search, struct moult_store *store,
-                     const struct moult_search_hit *hits, uint32_t count, bool first,
+                     const struct moult_search_hit *hits, uint32_t count, uint32_t shown,
                      struct moult_error *error) {
     struct moult_hit_asked asked[READ_AT_ONCE];
     struct moult_documents documents;
@@ -53,30 +56,35 @@ static int show_some(struct moult_search *search, struct moult_store *store,
     if (moult_store_get_hits(store, search->collection.number, search->space, asked, count, parts,
                              &documents, error) != 0)
         return -1;
-    int written = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (documents.items[i].seq == 0) {
-            search->missing = search->attempts < MOULT_SEARCH_ATTEMPTS;
-            continue;
-        }
-        write_hit(&search->errand.answer, &hits[i], &documents.items[i], first && written == 0);
-        written++;
-    }
+    for (uint32_t i = 0; i < count && shown < search->question.k; i++)
+        if (documents.items[i].seq != 0)
+            write_hit(&search->errand.answer, &hits[i], &documents.items[i], shown++ == 0);
     moult_documents_release(&documents);
-    return written;
+    return (int)shown;
+}
+
+/* Whether there may be more hits than those of one query, of which some were gone. */
+static bool may_have_more(const struct moult_search *search, uint32_t hits) {
+    return hits >= search->question.k + search->spare && search->attempts < MOULT_SEARCH_ATTEMPTS &&
+           moult_search_depth(search) < MOULT_HITS_MAX;
 }
 
 static int show_query(struct moult_search *search, struct moult_store *store, uint32_t index,
                       struct moult_error *error) {
-    uint32_t at = index > 0 ? search->ends[index - 1] : 0, end = search->ends[index];
-    bool first = true;
-    while (at < end && !search->missing && !search->errand.answer.overflowed) {
-        uint32_t count = end - at < READ_AT_ONCE ? end - at : READ_AT_ONCE;
-        int written = show_some(search, store, search->hits + at, count, first, error);
-        if (written < 0)
+    uint32_t begin = index > 0 ? search->ends[index - 1] : 0, end = search->ends[index];
+    uint32_t k = search->question.k, shown = 0;
+    for (uint32_t at = begin, count; at < end && shown < k; at += count) {
+        if (search->errand.answer.overflowed)
+            return 0;
+        count = end - at < READ_AT_ONCE ? end - at : READ_AT_ONCE;
+        int result = show_some(search, store, search->hits + at, count, shown, error);
+        if (result < 0)
             return -1;
-        first = first && written == 0;
-        at += count;
+        shown = (uint32_t)result;
+    }
+    if (shown < k && may_have_more(search, end - begin)) {
+        search->missing = true;
+        search->spare += 2 * (k - shown) + SPARE_MIN;
     }
     return 0;
 }
