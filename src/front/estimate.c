@@ -15,6 +15,7 @@
 struct estimating {
     struct moult_desk_task task;
     struct moult_followers *followers;
+    struct moult_followed_slot *followed;
     char slot[MOULT_MODEL_NAME_BYTES_MAX + 1];
     char *folder;
     uint32_t C;
@@ -75,6 +76,8 @@ static int estimate(struct moult_desk_task *task, struct moult_store *store,
 static void on_estimated(struct moult_desk_task *task, const struct moult_error *error) {
     struct estimating *self = (struct estimating *)task;
     self->followers->tasks--;
+    if (error == NULL)
+        self->followed->documents = self->estimate.documents;
     self->listener(self->context, self->tag, &self->estimate, error);
     free(self->folder);
     free(self);
@@ -87,6 +90,7 @@ void moult_followers_estimate(struct moult_generation *generation,
     struct estimating *self = moult_allocate(1, sizeof *self);
     self->task = (struct moult_desk_task){.run = estimate, .done = on_estimated};
     self->followers = followers;
+    self->followed = moult_followers_of(followers, slot);
     memcpy(self->slot, slot->name, strlen(slot->name));
     self->folder = moult_copy_string(followers->folder);
     self->C = generation->report.dimensions;
@@ -112,6 +116,8 @@ void moult_followers_lead(struct moult_generation *generation) {
     MOULT_REQUIRE(follower != NULL);
     follower->held = false;
     follower->aims = true;
+    follower->embedded_before = follower->embedded;
+    follower->embedding_since_ns = 0;
     moult_followers_look(generation->slot);
 }
 
@@ -139,13 +145,14 @@ void moult_followers_progress(const struct moult_generation *generation,
         moult_followers_of(follower->followers, generation->slot)->documents;
     if (progress->documents_total < progress->documents)
         progress->documents_total = progress->documents;
-    progress->embedded = follower->embedded;
+    progress->embedded = follower->embedded - follower->embedded_before;
     progress->failures = follower->failures;
     progress->trouble = follower->trouble;
-    if (follower->embedding_since_ns == 0 || follower->embedded + follower->spared == 0)
+    uint64_t made = progress->embedded + follower->spared;
+    if (follower->embedding_since_ns == 0 || made == 0)
         return;
     double seconds = (double)(moult_clock_ns() - follower->embedding_since_ns) / 1e9;
-    progress->documents_per_second = (double)(follower->embedded + follower->spared) / seconds;
+    progress->documents_per_second = (double)made / seconds;
     progress->seconds_left = (double)(progress->documents_total - progress->documents) /
                              progress->documents_per_second;
 }

@@ -113,7 +113,8 @@ struct moult_follower {
     bool aims;                        /* It is to be synced, as soon as its lag is small. */
     bool synced;                      /* Writes wait for it, though it is not the current one. */
     uint64_t sync_seq;                /* Once it is there, all that was acknowledged is. */
-    uint64_t lap_seq, lap_lag;        /* See follower.c. */
+    uint64_t lap_seq;                 /* Where the lap ends; see follower.c. */
+    uint64_t lap_from, lap_documents; /* `documents` when it began, and of the one before. */
 
     /* What its model brings. The first two are the desk's reading thread's. */
     bool brought_looked;
@@ -142,6 +143,7 @@ struct moult_follower {
     uint64_t documents;               /* In the index, by this run. */
     uint64_t embedded, embedded_bytes;
     uint64_t spared;                  /* Documents whose vectors were there. */
+    uint64_t embedded_before;         /* It was to become the current one. */
     uint64_t embedding_since_ns;
     uint64_t retry_ns;
     unsigned failures;                /* In a row. */

@@ -7,8 +7,9 @@
  *
  * Synced. A generation that is to become the current one is led until its lag is small; from then
  * on writes wait for it too, so that it is never again behind what was acknowledged. The lag is
- * small when so few changes are left, or when a lap (to where the table's head was when the lap
- * began) has not halved it: then writes outrun it, and only waiting for it will end that. */
+ * small when all that is left has been read, for few portions are read ahead; or when a lap (to
+ * where the table's head was when the lap began) had more than half as many documents as the one
+ * before: then writes outrun it, and only waiting for it will end that. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,6 @@
 #include "base/memory.h"
 #include "front/follow.h"
 
-#define SMALL_LAG 256u
 /* Changes of one request: a worker makes them in a few milliseconds, and a reader of its index
  * waits no longer. */
 #define TELL_MAX 16384u
@@ -82,7 +82,7 @@ void moult_follower_disown(struct moult_follower *follower) {
 
 void moult_follower_begin(struct moult_follower *follower) {
     follower->wakes = true;
-    follower->lap_seq = 0;
+    follower->lap_seq = follower->lap_from = follower->lap_documents = 0;
     moult_follower_out_of_trouble(follower);
 }
 
@@ -520,22 +520,38 @@ static bool is_to_sync(const struct moult_follower *follower) {
     return follower->aims && !follower->synced && follower->complete;
 }
 
+/* Nothing is left that has not been read. */
+static bool is_near(const struct moult_follower *follower, uint64_t head) {
+    uint64_t read_to = follower->told;
+    for (const struct moult_portion *at = follower->first; at != NULL; at = at->next) {
+        if (at->state == MOULT_PORTION_READING || at->after > read_to)
+            return false;
+        read_to = at->through > read_to ? at->through : read_to;
+    }
+    return read_to >= head;
+}
+
+/* False: writes outrun it. */
+static bool end_lap(struct moult_follower *follower, uint64_t head) {
+    uint64_t documents = follower->documents - follower->lap_from;
+    bool first = follower->lap_seq == 0;
+    bool outrun = !first && documents > follower->lap_documents / 2;
+    follower->lap_seq = head;
+    follower->lap_from = follower->documents;
+    follower->lap_documents = documents;
+    return !outrun;
+}
+
 static void look_at_lag(struct moult_follower *follower) {
     uint64_t head = followed(follower)->head;
-    uint64_t lag = head > follower->told ? head - follower->told : 0;
     if (!is_to_sync(follower))
         return;
-    bool lap_is_over = follower->told >= follower->lap_seq;
-    bool outrun = lap_is_over && follower->lap_seq != 0 && lag > follower->lap_lag / 2;
-    if (lag <= SMALL_LAG || outrun) {
-        follower->synced = true;
-        follower->sync_seq = head;
-    } else if (lap_is_over) {
-        follower->lap_seq = head;
-        follower->lap_lag = lag;
-    }
-    if (follower->synced)
-        moult_follower_has_news(follower);
+    bool outrun = follower->told >= follower->lap_seq && !end_lap(follower, head);
+    if (!outrun && !is_near(follower, head))
+        return;
+    follower->synced = true;
+    follower->sync_seq = head;
+    moult_follower_has_news(follower);
 }
 
 static void retry(struct moult_follower *follower) {

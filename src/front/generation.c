@@ -410,7 +410,8 @@ void moult_generation_pump(struct moult_generation *generation) {
 void moult_generation_take_back(struct moult_generation *generation, struct moult_job *job) {
     stop_running(generation, job);
     moult_process_take_back(generation->process, job);
-    moult_generation_settle(generation);
+    if (!job->own)
+        moult_generation_settle(generation);
 }
 
 /* The index lacks what it had: the search waits at the gate until that has been made again. */

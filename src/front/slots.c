@@ -139,6 +139,7 @@ static bool is_waiting(const struct moult_slots *slots, const struct moult_job *
 
 void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job) {
     struct moult_generation *generation = job->pinned != NULL ? job->pinned : job->slot->current;
+    bool own = job->own;   /* No generation waits for it to go. */
     MOULT_REQUIRE(job->list != NULL);
     if (generation != NULL)
         moult_generation_hold(generation);
@@ -151,7 +152,8 @@ void moult_slots_abandon(struct moult_slots *slots, struct moult_job *job) {
     moult_job_close(job);
     if (generation != NULL) {
         moult_generation_pump(generation);
-        moult_generation_settle(generation);
+        if (!own)
+            moult_generation_settle(generation);
         moult_generation_drop(generation);
     }
 }

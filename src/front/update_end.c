@@ -201,8 +201,8 @@ void moult_update_end(struct moult_update *update, enum moult_update_status stat
     struct moult_updates *updates = update->updates;
     leave_place(update, status);
     update->status = status;
-    if (status == MOULT_UPDATE_LIVE)
-        updates->has_gone_live[moult_updates_index(update->slot)] = true;
+    if (status == MOULT_UPDATE_LIVE || update->phase >= MOULT_PHASE_REEMBED)
+        updates->is_complete[moult_updates_index(update->slot)] = status == MOULT_UPDATE_LIVE;
     update->reason = moult_copy_string(reason);
     update->next_ended = updates->ended;
     updates->ended = update;

@@ -98,7 +98,8 @@ struct moult_updates {
     } observers[MOULT_UPDATE_OBSERVERS_MAX];
     unsigned observer_count;
     bool serving[MOULT_SLOTS_MAX];
-    bool has_gone_live[MOULT_SLOTS_MAX];   /* An update has, since the start. */
+    bool is_complete[MOULT_SLOTS_MAX];   /* No update was broken off while it embedded documents,
+                                            since one went live; false: that is not known. */
     struct moult_update *running[MOULT_SLOTS_MAX], *next[MOULT_SLOTS_MAX];
     /* A rollback for the case that the one that runs fails. */
     struct moult_update *take_over[MOULT_SLOTS_MAX];

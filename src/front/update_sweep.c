@@ -32,7 +32,7 @@ static void sweep_vectors(struct moult_updates *updates, const struct moult_slot
     for (unsigned g = 0; g < slot->generation_count; g++)
         keep(kept, &count, slot->generations[g]->fingerprint);
     moult_followers_sweep(updates->slots->followers, slot, kept, count,
-                          !updates->has_gone_live[moult_updates_index(slot)]);
+                          !updates->is_complete[moult_updates_index(slot)]);
     free(kept);
 }
 
