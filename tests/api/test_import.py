@@ -319,7 +319,11 @@ def test_a_file_that_has_grown_is_gone_on_with(server, tmp_path):
     path = write_lines(tmp_path / "grown.jsonl", numbered(500))
     broken_off(server, path)
     write_lines(path, numbered(700))
-    assert "imported 500 documents" in run(server, path)
+    said = run(server, path)
+    # Two portions were under way; the second may not have been heard of when the third was refused.
+    pattern = r"imported (\d+) documents .* after (\d+) documents"
+    now, before = map(int, re.search(pattern, said).groups())
+    assert now + before == 700 and before in (100, 200), said
     assert in_order(server) == numbered(700)
 
 
@@ -330,7 +334,7 @@ def test_another_task_does_not_go_on(server, tmp_path):
         said = run(server, path, *other, code=1)
         assert "another task" in said and "/documents" in said
     kept = tmp_path / "elsewhere"
-    assert "imported 500" in run(server, path, "--resume-file", kept)
+    assert re.search("imported [56]00", run(server, path, "--resume-file", kept))
     assert not kept.exists()
     progress_of(path).write_text("{}")
     assert "is no progress file" in run(server, path, code=1)
