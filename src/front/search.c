@@ -9,10 +9,6 @@
 #include "base/memory.h"
 #include "front/answering.h"
 
-/* Worse than any cosine. */
-#define ANY_SCORE (-2.0)
-#define BEST_SCORE 2.0
-
 static void ask(struct moult_search *search);
 
 /* ---- Its lifetime. */
@@ -29,6 +25,7 @@ static void forget(struct moult_search *search) {
     moult_allowed_release(&search->allowed);
     free(search->words);
     free(search->word_ends);
+    free(search->message);
     free(search->found);
     free(search->found_ends);
     free(search->vectors);
@@ -36,6 +33,7 @@ static void forget(struct moult_search *search) {
     free(search->ends);
     search->allowed = (struct moult_allowed){0};
     search->words = NULL;
+    search->message = NULL;
     search->word_ends = search->found_ends = search->ends = NULL;
     search->found = NULL;
     search->vectors = NULL;
@@ -135,7 +133,7 @@ static int choose_generation(struct moult_search *search) {
     }
     if (question->vector != NULL && check_vector(search, search->generation) != 0)
         return -1;
-    if (question->filter == NULL)
+    if (question->filter == NULL || search->collection.number == 0)
         return 0;
     search->space = moult_followers_space(search->errand.server->followers, search->generation);
     return search->space != 0
@@ -155,7 +153,7 @@ static void begin(struct moult_search *search) {
     search->attempts++;
     if (question->mode != MOULT_SEARCH_TEXT && choose_generation(search) != 0)
         refuse(search);
-    else if (question->mode != MOULT_SEARCH_VECTOR || question->filter != NULL)
+    else if (moult_search_selects(question))
         hand_in(search, MOULT_SEARCH_SELECT);
     else
         ask(search);
@@ -247,27 +245,6 @@ static void on_done(struct moult_job *job) {
     hand_in(search, MOULT_SEARCH_SHOW);
 }
 
-static void write_message(struct moult_search *search, struct moult_job *job) {
-    const struct moult_question *question = &search->question;
-    double score_min = question->has_score_min ? question->score_min : ANY_SCORE;
-    if (question->mode != MOULT_SEARCH_VECTOR || score_min < ANY_SCORE)
-        score_min = ANY_SCORE;
-    struct moult_search_options options = {
-        .collection = search->collection.number,
-        .hits_max = moult_search_depth(search),
-        .score_min = (float)(score_min < BEST_SCORE ? score_min : BEST_SCORE),
-        .allowed = search->allowed.words,
-        .allowed_bits = search->allowed.bits,
-        .overlong = search->errand.server->options->overlong_error ? MOULT_OVERLONG_ERROR
-                                                                   : MOULT_OVERLONG_CUT_RIGHT,
-        .with_vector = question->with_vector,
-        .vectors = question->vector,
-        .C = question->C,
-    };
-    job->message = moult_search_request_write(question->texts, question->count, &options,
-                                              &job->message_size);
-}
-
 static void ask(struct moult_search *search) {
     struct moult_errand *errand = &search->errand;
     struct moult_job *job = moult_job_open();
@@ -280,7 +257,11 @@ static void ask(struct moult_search *search) {
     job->count = search->question.count;
     job->done = on_done;
     job->owner = search;
-    write_message(search, job);
+    if (search->message == NULL)
+        moult_search_write_message(search);
+    job->message = search->message;
+    job->message_size = search->message_size;
+    search->message = NULL;
     search->job = job;
     if (moult_answering_submit(errand->request, job, &errand->refusal) != 0)
         refuse(search);

@@ -7,13 +7,13 @@
  *   ASK        a worker            one job: the queries' vectors, and the hits nearest to them
  *   SHOW       the desk            the documents of the hits, and with them the answer
  *
- * Steps that have nothing to do are left out: SELECT where there are no words and no filter, ASK
- * in mode "text". Between two of them the table may change. A hit names the version of its
- * document; where that is gone, the index has not heard of it yet, and the hit is left out, for the
- * version that took its place has not been acknowledged. Where hits are too few for that, more are
- * asked for, at most MOULT_SEARCH_ATTEMPTS times. Rows belong to one model, so a search with a
- * filter is pinned to the generation whose rows they are; where another one serves when they have
- * been selected, that is done again as well. */
+ * Steps that have nothing to do are left out: SELECT where there are no words, no filter and not
+ * much text, ASK in mode "text". Between two of them the table may change. A hit names the version
+ * of its document; where that is gone, the index has not heard of it yet, and the hit is left out,
+ * for the version that took its place has not been acknowledged. Where hits are too few for that,
+ * more are asked for, at most MOULT_SEARCH_ATTEMPTS times. Rows belong to one model, so a search
+ * with a filter is pinned to the generation whose rows they are; where another one serves when they
+ * have been selected, that is done again as well. */
 #ifndef MOULT_FRONT_SEARCH_H
 #define MOULT_FRONT_SEARCH_H
 
@@ -80,6 +80,8 @@ struct moult_search {
     uint64_t words_ns;
 
     /* Of ASK. */
+    char *message;                    /* The job's, until it has one. */
+    size_t message_size;
     struct moult_job *job;            /* While it is under way. */
     struct moult_answer_times times;
     uint32_t truncated;
@@ -101,10 +103,15 @@ int moult_search_read(struct moult_question *question, const json_t *body,
 void moult_question_release(struct moult_question *question);
 
 /* search_find.c: the desk's part up to the answer. Returns 1 when time is up: again, please. */
+
+/* Whether there is a SELECT: for words, a filter, or a job that takes its time to write. */
+bool moult_search_selects(const struct moult_question *question);
 int moult_search_look_up(struct moult_search *search, struct moult_store *store,
                          struct moult_error *error);
 int moult_search_select(struct moult_search *search, struct moult_store *store,
                         struct moult_error *error);
+/* The job's message, of what SELECT has found. */
+void moult_search_write_message(struct moult_search *search);
 /* From what words and vectors have found to what is shown. */
 void moult_search_merge(struct moult_search *search);
 /* So many candidates of either kind. */

@@ -14,6 +14,13 @@
 #define FUSION_DEPTH_MIN 50
 #define FUSION_DEPTH_PER_K 4
 
+/* Longer messages are written by the desk. */
+#define TEXT_BYTES_ON_LOOP (64 * MOULT_KIB)
+
+/* Worse than any cosine, and better. */
+#define ANY_SCORE (-2.0)
+#define BEST_SCORE 2.0
+
 int moult_search_look_up(struct moult_search *search, struct moult_store *store,
                          struct moult_error *error) {
     return moult_errand_collection(&search->errand, store, &search->collection, error);
@@ -27,6 +34,32 @@ uint32_t moult_search_depth(const struct moult_search *search) {
     }
     depth += search->spare;
     return depth < MOULT_HITS_MAX ? depth : MOULT_HITS_MAX;
+}
+
+bool moult_search_selects(const struct moult_question *question) {
+    return question->mode != MOULT_SEARCH_VECTOR || question->filter != NULL ||
+           question->text_bytes > TEXT_BYTES_ON_LOOP;
+}
+
+void moult_search_write_message(struct moult_search *search) {
+    const struct moult_question *question = &search->question;
+    double score_min = question->has_score_min ? question->score_min : ANY_SCORE;
+    if (question->mode != MOULT_SEARCH_VECTOR || score_min < ANY_SCORE)
+        score_min = ANY_SCORE;
+    struct moult_search_options options = {
+        .collection = search->collection.number,
+        .hits_max = moult_search_depth(search),
+        .score_min = (float)(score_min < BEST_SCORE ? score_min : BEST_SCORE),
+        .allowed = search->allowed.words,
+        .allowed_bits = search->allowed.bits,
+        .overlong = search->errand.server->options->overlong_error ? MOULT_OVERLONG_ERROR
+                                                                   : MOULT_OVERLONG_CUT_RIGHT,
+        .with_vector = question->with_vector,
+        .vectors = question->vector,
+        .C = question->C,
+    };
+    search->message = moult_search_request_write(question->texts, question->count, &options,
+                                                 &search->message_size);
 }
 
 /* ---- SELECT. */
@@ -86,7 +119,10 @@ int moult_search_select(struct moult_search *search, struct moult_store *store,
                    search->collection.number != 0;
     if (by_rows && search->allowed.words == NULL && select_rows(search, store, error) != 0)
         return -1;
-    return question->mode == MOULT_SEARCH_VECTOR ? 0 : find_words(search, store, error);
+    int more = question->mode != MOULT_SEARCH_VECTOR ? find_words(search, store, error) : 0;
+    if (more == 0 && question->mode != MOULT_SEARCH_TEXT)
+        moult_search_write_message(search);
+    return more;
 }
 
 /* ---- What is found. */

@@ -52,6 +52,12 @@ const char *moult_http_rest(const struct moult_http_request *request) {
     return "";
 }
 
+const char *moult_http_name(const struct moult_http_request *request, size_t *size) {
+    (void)request;
+    *size = 0;
+    return NULL;
+}
+
 const char *moult_http_header(const struct moult_http_request *request, const char *name) {
     (void)request;
     (void)name;
