@@ -14,6 +14,7 @@ import threading
 import time
 
 import numpy
+import pytest
 
 import models
 from serving import Server
@@ -49,6 +50,24 @@ def _embed(server, texts, kind):
         assert answer.status == 200, answer
         rows += answer.json
     return numpy.array(rows, dtype=numpy.float32)
+
+
+@pytest.fixture(scope="session")
+def texts(tiny, tmp_path_factory):
+    texts = Texts()
+    for letter in "abc":
+        texts.learn(letter, tiny[letter], tmp_path_factory.mktemp("texts"))
+    return texts
+
+
+@pytest.fixture
+def corpus(texts):
+    return Corpus(texts)
+
+
+@pytest.fixture
+def options(tiny):
+    return ["--precision", "f32", "--allow-model-from", tiny.place]
 
 
 class Version:

@@ -6,31 +6,12 @@ import json
 import pytest
 
 import models
-from corpus import Client, Corpus, Texts, Traffic, ask, check_all, fill, put
+from corpus import Client, Traffic, ask, check_all, fill, put
+from corpus import corpus, options, texts  # noqa: F401
 from fixtures import SOAK
 from serving import until
 
 DOCUMENTS = 50000 if SOAK else 1500
-PRECISE = ["--precision", "f32"]
-
-
-@pytest.fixture(scope="session")
-def texts(tiny, tmp_path_factory):
-    texts = Texts()
-    for letter in "abc":
-        texts.learn(letter, tiny[letter], tmp_path_factory.mktemp("texts"))
-    return texts
-
-
-@pytest.fixture
-def corpus(texts):
-    return Corpus(texts)
-
-
-@pytest.fixture
-def options(tiny):
-    return [*PRECISE, "--allow-model-from", tiny.place]
-
 
 def last_event(server):
     return server.slot()["history"][-1]
