@@ -67,7 +67,7 @@ def test_of_two_with_one_id_the_later_stays(tiny, name):
 
 def test_large_lists_and_large_texts(tiny, name):
     """Read in a pool thread, and answered in pages."""
-    texts = [f"{i} " + "word " * 150 for i in range(2048)]
+    texts = [f"{i} " + "word " * 20 for i in range(2048)]
     ids = put(tiny, [{"text": text, "metadata": {"i": i}} for i, text in enumerate(texts)], name)
     documents = walk(tiny, name, limit=1000)
     assert [d["id"] for d in documents] == ids
@@ -272,7 +272,7 @@ def test_a_full_disk_refuses_what_does_not_fit_and_is_over_one_day(serve, tiny_m
     limit = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     sizes = [path.stat().st_size for path in server.data.glob("documents.db*")]
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (max(sizes), limit[1]))
-    large = [{"id": f"new{i}", "text": "other " * 1000} for i in range(500)]
+    large = [{"id": f"new{i}", "text": "x" * 6000} for i in range(500)]
     error = error_of(server.post("/documents", large), 507)
     assert error["code"] == "insufficient_storage" and "documents.db" in error["message"]
     assert len(walk(server, limit=1000)) == 100, "and reading goes on"
