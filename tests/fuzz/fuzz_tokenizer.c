@@ -71,6 +71,9 @@ static void check_spans(const struct moult_tokenizer *tokenizer,
     free(plain.ids);
 }
 
+/* Of a text: as many as make many chunks. */
+#define CHUNKED_BYTES 400u
+
 /* Chunks are the text, each goes further than the one before, and none has too many tokens. */
 static void check_chunks(const struct moult_tokenizer *tokenizer,
                          struct moult_tokenizer_scratch *scratch, const char *text, size_t size,
@@ -150,11 +153,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_spans(tokenizer, scratch, text, size, UINT32_MAX);
         check_spans(tokenizer, scratch, text, size, special + 3);
         struct moult_chunking chunking = {.tokens = 2 * special + 8, .prompt = ""};
-        check_chunks(tokenizer, scratch, text, size, chunking);
+        size_t begin = size < CHUNKED_BYTES ? size : CHUNKED_BYTES;
+        while (begin > 0 && !moult_utf8_valid(text, begin))
+            begin--;
+        check_chunks(tokenizer, scratch, text, begin, chunking);
         chunking.overlap = 2;
-        check_chunks(tokenizer, scratch, text, size, chunking);
+        check_chunks(tokenizer, scratch, text, begin, chunking);
         chunking.prompt = "a";
-        check_chunks(tokenizer, scratch, text, size, chunking);
+        check_chunks(tokenizer, scratch, text, begin, chunking);
         moult_tokenizer_scratch_close(scratch);
         free(text);
     }
