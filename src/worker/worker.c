@@ -53,6 +53,8 @@
  * that has none need not look at all. */
 #define BACKGROUND_IDLE_NS 10000000000u
 #define BACKGROUND_SLEEP_NS (3600 * 1000000000ull)
+/* How long the exit waits for one that is in the middle of something. */
+#define BACKGROUND_JOIN_NS 1000000000u
 
 /* Where compute threads wait until all of them are there. */
 enum gate { GATE_CLOSED, GATE_OPEN, GATE_NEVER };
@@ -306,12 +308,19 @@ static uint64_t read_clock_ns(clockid_t clock) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* As pthread_timedjoin_np() wants it. */
+static struct timespec time_after(uint64_t ns) {
+    uint64_t deadline_ns = read_clock_ns(CLOCK_REALTIME) + ns;
+    return (struct timespec){.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                             .tv_nsec = (long)(deadline_ns % 1000000000u)};
+}
+
 /* Waits for the loading thread. Beside a server under load it is slow, and between two
  * reports of it (one large tensor, the self-check in plain C) more time may pass than
  * the front's watchdog grants; so as long as it computes, that is the sign of life. */
 static void *join_loading(struct worker *worker, pthread_t thread) {
     void *failed = NULL;
-    uint64_t cpu_ns = read_clock_ns(CLOCK_PROCESS_CPUTIME_ID), deadline_ns;
+    uint64_t cpu_ns = read_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     struct timespec deadline;
     do {
         uint64_t now_cpu_ns = read_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
@@ -319,9 +328,7 @@ static void *join_loading(struct worker *worker, pthread_t thread) {
             moult_port_advance(worker->port);
             cpu_ns = now_cpu_ns;
         }
-        deadline_ns = read_clock_ns(CLOCK_REALTIME) + LOADING_LOOK_NS;
-        deadline.tv_sec = (time_t)(deadline_ns / 1000000000u);
-        deadline.tv_nsec = (long)(deadline_ns % 1000000000u);
+        deadline = time_after(LOADING_LOOK_NS);
     } while (pthread_timedjoin_np(thread, &failed, &deadline) == ETIMEDOUT);
     return failed;
 }
@@ -452,6 +459,15 @@ static void join_threads(struct seat *seats, uint32_t count) {
         pthread_join(seats[--count].thread, NULL);
 }
 
+/* A low thread may be in the middle of something, on a machine that leaves it no CPU. Nobody waits
+ * for what it makes, so the process need not either. */
+static void join_background(struct worker *worker, uint32_t count) {
+    struct timespec deadline = time_after(BACKGROUND_JOIN_NS);
+    for (uint32_t i = 0; i < count; i++)
+        if (pthread_timedjoin_np(worker->background[i].thread, NULL, &deadline) != 0)
+            _exit(0);
+}
+
 static int serve(struct worker *worker) {
     uint32_t background = 0;
     uint32_t started = start_threads(worker, worker->seats, worker->threads, compute_thread);
@@ -468,6 +484,6 @@ static int serve(struct worker *worker) {
     set_gate(worker, result == 0 ? GATE_OPEN : GATE_NEVER);
     join_threads(worker->seats, started);
     moult_batch_end(worker->batch);
-    join_threads(worker->background, background);
+    join_background(worker, background);
     return result;
 }
