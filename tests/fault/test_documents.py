@@ -11,12 +11,14 @@ import time
 import pytest
 
 from corpus import Client, Traffic, ask, check_all, fill, put
-from corpus import corpus, options, texts  # noqa: F401
+from corpus import corpus, options, patient, texts  # noqa: F401
 from fixtures import DEADLY, SOAK, sleepy
 from serving import children, until
 from succession import Line
 
 DOCUMENTS = 3000
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 def embedded(server, update):

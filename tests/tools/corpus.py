@@ -70,6 +70,12 @@ def options(tiny):
     return ["--precision", "f32", "--allow-model-from", tiny.place]
 
 
+@pytest.fixture
+def patient(faults):
+    """A worker that is slow is not taken for one that stands still."""
+    faults.environment["MOULT_FAULTS_WATCHDOG_S"] = "30"
+
+
 class Version:
     def __init__(self, text, begun):
         self.text, self.begun, self.acknowledged = text, begun, math.inf

@@ -7,7 +7,7 @@ import pytest
 
 import models
 from corpus import Client, Traffic, ask, check_all, fill, put
-from corpus import corpus, options, texts  # noqa: F401
+from corpus import corpus, options, patient, texts  # noqa: F401
 from fixtures import SOAK
 from serving import until
 
@@ -99,7 +99,8 @@ def test_writes_wait_for_one_that_a_person_is_to_let_serve(serve, tiny, corpus, 
     check_all(server, corpus, "b")
 
 
-def test_cancelled_it_goes_on_where_it_was(serve_with_faults, faults, tiny, corpus, options):
+def test_cancelled_it_goes_on_where_it_was(serve_with_faults, faults, patient, tiny, corpus,
+                                           options):
     server = serve_with_faults(tiny["a"], options=options)
     fill(server, corpus, 3000)
     with Traffic(server, corpus, ids=20):
@@ -148,8 +149,8 @@ def test_the_first_model_embeds_what_is_there(serve, tiny, corpus, options):
     assert server.generation() == 1
 
 
-def test_swapped_models_serve_before_their_documents(serve_with_faults, faults, tiny, corpus,
-                                                      options):
+def test_swapped_models_serve_before_their_documents(serve_with_faults, faults, patient, tiny,
+                                                     corpus, options):
     """--swap wait: vectors of texts at once, searches once the documents are embedded."""
     server = serve_with_faults(tiny["a"], options=[*options, "--swap", "wait"])
     fill(server, corpus, 600)
