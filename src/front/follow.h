@@ -262,6 +262,8 @@ uint64_t moult_space_files_rows(const struct moult_followers *followers,
 void moult_space_files_equip(struct moult_follower *follower, struct moult_process_order *order);
 /* Its worker has said which model it is: its space is found, or will be made. */
 void moult_space_files_bind(struct moult_follower *follower);
+/* Its worker has not got the file of its space: it is started again where that can be had now. */
+void moult_space_files_mend(struct moult_follower *follower);
 /* Its worker is gone before it has said so. */
 void moult_space_files_unbind(struct moult_follower *follower);
 /* Makes the space in the store where it is not there, and the folder is ours. */

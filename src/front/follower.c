@@ -562,8 +562,11 @@ static void retry(struct moult_follower *follower) {
 }
 
 void moult_follower_step(struct moult_follower *follower) {
-    if (follower->file != NULL && moult_clock_ns() >= follower->retry_ns)
+    bool may_try = moult_clock_ns() >= follower->retry_ns && !follower->followers->stopping;
+    if (may_try && follower->file != NULL)
         moult_space_file_make(follower->file);
+    if (may_try && follower->wakes && !follower->equipped && is_wanted(follower))
+        moult_space_files_mend(follower);
     if (!works(follower))
         return;
     retry(follower);

@@ -206,6 +206,16 @@ void moult_space_files_unbind(struct moult_follower *follower) {
 
 /* It is known. */
 
+static void follow_with(struct moult_follower *follower, struct moult_space_file *file) {
+    if (file != NULL)
+        moult_space_file_hold(file);
+    if (follower->file != NULL)
+        moult_space_file_release(follower->file);
+    follower->file = file;
+    if (file != NULL)
+        moult_space_file_make(file);
+}
+
 static struct moult_space_file *claim_blank(struct moult_follower *follower) {
     struct moult_followers *followers = follower->followers;
     const struct moult_generation *generation = follower->generation;
@@ -238,14 +248,29 @@ void moult_space_files_bind(struct moult_follower *follower) {
     follower->equipped = is_new && file != NULL;
     for (unsigned i = 0; i < follower->inherited_count; i++)
         follower->equipped = follower->equipped || follower->inherited[i] == file;
-    if (file != NULL)
-        moult_space_file_hold(file);
-    if (follower->file != NULL)
-        moult_space_file_release(follower->file);
-    follower->file = file;
+    follow_with(follower, file);
     moult_space_files_unbind(follower);
-    if (file != NULL)
-        moult_space_file_make(file);
+}
+
+/* What it could not be given when it was started, it can be given when it is started again. */
+void moult_space_files_mend(struct moult_follower *follower) {
+    struct moult_generation *generation = follower->generation;
+    struct moult_process_order order = {.rows_count = 0};
+    struct moult_space_file *file = moult_space_file_find(follower->followers, generation->slot,
+                                                          generation->report.fingerprint);
+    if (file == NULL) {
+        inherit_blank(follower, &order);
+        file = follower->blank != NULL ? claim_blank(follower) : NULL;
+    } else {
+        inherit(follower, &order, file);
+    }
+    bool mended = file != NULL && file->rows != NULL;
+    if (mended)
+        follow_with(follower, file);
+    moult_space_files_unbind(follower);
+    if (mended)
+        moult_process_kill(generation->process,
+                           "It is started again, with the file of its vectors.");
 }
 
 /* In the store. */

@@ -1,7 +1,11 @@
 """Documents follow the model: updates and rollbacks in the middle of steady searches, writes and
 deletes. Every answer is compared with a full scan in numpy (tests/tools/corpus.py)."""
 
+import contextlib
 import json
+import os
+import signal
+import sqlite3
 
 import pytest
 
@@ -218,3 +222,68 @@ def test_an_update_waits_for_no_sleeper(serve, tiny, corpus, options):
         return {f"late{i}" for i in range(10)} <= {hit["id"] for hit in answer["results"]}
 
     until("the warm one to have them", found)
+
+
+def test_a_kept_model_is_searched_by_its_name(serve, tiny, corpus, options):
+    """It sleeps, is loaded for the search, and embeds what came since before it answers."""
+    server = serve(tiny["a"], options=[*options, "--keep-warm", 0])
+    fill(server, corpus, 200)
+    for letter in "bc":
+        server.updated(tiny[letter])
+    put(Client(server.port), corpus, {f"late{i}": i for i in range(100)})
+    name = f"tiny@{corpus.texts.letters['a'][:8]}"
+    for query in range(5):
+        answer = server.post("/search", {"query": corpus.texts.queries[query], "k": 1000,
+                                         "model": name}).json
+        assert answer["model"]["fingerprint"] == corpus.texts.letters["a"]
+        assert {hit["id"] for hit in answer["results"]} == set(corpus.certain())
+    check_all(server, corpus, "c")
+
+
+def test_removals_are_forgotten_when_all_have_passed_them(serve_with_faults, faults, patient, tiny,
+                                                          corpus, options):
+    """Nothing comes back by that, whatever is behind."""
+    faults.environment["MOULT_FAULTS_TIDY_S"] = "1"
+    server = serve_with_faults(tiny["a"], options=options)
+    fill(server, corpus, 1000)
+    with Traffic(server, corpus, ids=20) as traffic:
+        server.updated(tiny["b"])
+        for pid in server.workers():
+            os.kill(pid, signal.SIGKILL)
+            traffic.wait_for(20)
+        server.updated(tiny["c"])
+        traffic.wait_for(50)
+
+    def removals():
+        database = sqlite3.connect(f"file:{server.data}/documents.db?mode=ro", uri=True)
+        with contextlib.closing(database):
+            return database.execute("SELECT count(*) FROM removals").fetchone()[0]
+
+    until("them to be forgotten", lambda: removals() == 0)
+    check_all(server, corpus, "c")
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_no_place_for_the_vectors_of_a_new_model(serve, tiny, corpus, options, comes_back):
+    """Its worker has no file then, and gets one when there is a place; else it is refused."""
+    server = serve(tiny["a"], options=options)
+    fill(server, corpus, 300)
+    vectors, aside = server.data / "vectors", server.data / "aside"
+    vectors.rename(aside)
+    vectors.write_text("in the way")
+    with Traffic(server, corpus, writers=0):
+        update = server.update(tiny["b"], wait=False).json["id"]
+        until("it to be in trouble", lambda: "trouble" in (
+            server.get(f"/update_model/{update}").json.get("documents") or {})
+            or server.get(f"/update_model/{update}").json["status"] != "running")
+        if comes_back:
+            vectors.unlink()
+            aside.rename(vectors)
+        end = server.wait_for_end(update)
+        assert end["status"] == ("live" if comes_back else "refused"), end
+        if not comes_back:
+            assert "vectors" in end["reason"], end
+            vectors.unlink()
+            aside.rename(vectors)
+            server.updated(tiny["b"])
+    check_all(server, corpus, "b")
