@@ -9,6 +9,7 @@
 #include "front/api.h"
 #include "front/documents.h"
 #include "front/given.h"
+#include "front/replaced.h"
 #include "front/slot.h"
 
 /* Of those that match a filter, so many are deleted in one transaction: others wait for it. */
@@ -34,6 +35,7 @@ struct upsert {
     char slot[MOULT_MODEL_NAME_BYTES_MAX + 1];
     struct moult_puts puts;
     struct moult_given given;
+    struct moult_replaced_list *replaced;
     struct moult_collection collection;
     struct changes changes;
 };
@@ -119,6 +121,18 @@ static uint32_t upsert_index_of(const struct moult_errand *errand, uint64_t seq)
     return i;
 }
 
+static int put_all(struct upsert *upsert, struct moult_store *store, struct moult_error *error) {
+    struct moult_puts *puts = &upsert->puts;
+    uint32_t number = upsert->collection.number;
+    moult_replaced_withdraw(upsert->replaced);
+    if (moult_replaced_read(upsert->errand.server->replaced, store, &upsert->collection,
+                            puts->items, puts->count, &upsert->replaced, error) != 0 ||
+        moult_store_put(store, number, puts->items, puts->count, error) != 0)
+        return -1;
+    moult_replaced_publish(upsert->replaced, puts->items);
+    return 0;
+}
+
 /* The collection belongs to the slot of its first document. Who names no model means that one. */
 static int upsert_run(struct moult_errand *errand, struct moult_store *store,
                       struct moult_error *error) {
@@ -135,7 +149,7 @@ static int upsert_run(struct moult_errand *errand, struct moult_store *store,
                      upsert->slot);
         return moult_fail(error, MOULT_ERROR_INVALID, "%s", errand->refusal.message);
     }
-    if (moult_store_put(store, upsert->collection.number, puts->items, puts->count, error) != 0)
+    if (put_all(upsert, store, error) != 0)
         return -1;
     for (uint32_t i = 0; i < puts->count; i++)
         note_change(&upsert->changes, puts->items[i].seq);
@@ -153,6 +167,7 @@ static void upsert_then(struct moult_errand *errand) {
 
 static void upsert_release(struct moult_errand *errand) {
     struct upsert *upsert = (struct upsert *)errand;
+    moult_replaced_withdraw(upsert->replaced);
     moult_puts_release(&upsert->puts);
     moult_given_release(&upsert->given);
     free(upsert->model);

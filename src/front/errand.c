@@ -24,16 +24,16 @@ static void errand_free(struct moult_errand *errand) {
     free(errand);
 }
 
-/* What was written stays written, and is followed as all else. */
+/* What was written stays written, and is followed as all else: what waits for that is freed when it
+ * has come. */
 static void on_gone(void *context) {
     struct moult_errand *errand = context;
     struct moult_server *server = errand->server;
     errand->request = NULL;
-    if (errand->at_desk && !moult_desk_withdraw(server->desk, &errand->task))
+    if (errand->waiting ||
+        (errand->at_desk && !moult_desk_withdraw(server->desk, &errand->task)))
         return;
-    if (errand->waiting != NULL)
-        moult_followers_forget(server->followers, errand->waiting);
-    else if (!errand->at_desk && errand->kind->gone != NULL)
+    if (!errand->at_desk && errand->kind->gone != NULL)
         errand->kind->gone(errand);
     errand_free(errand);
 }
@@ -186,7 +186,7 @@ static void refuse_document(struct moult_errand *errand, const struct moult_writ
 
 static void on_found(void *context, const struct moult_write_result *result) {
     struct moult_errand *errand = context;
-    errand->waiting = NULL;
+    errand->waiting = false;
     if (result->outcome == MOULT_WRITE_REFUSED) {
         refuse_document(errand, result);
         return;
@@ -205,9 +205,9 @@ void moult_errand_await(struct moult_errand *errand, const struct moult_collecti
     if (last_seq != 0 && slot == NULL)
         errand->later = moult_format("It is stored, and the model %s is not served now.",
                                      collection->slot);
-    if (last_seq != 0 && slot != NULL)
-        errand->waiting = moult_followers_wrote(server->followers, slot, first_seq, last_seq,
-                                                on_found, errand);
+    errand->waiting = last_seq != 0 && slot != NULL;
+    if (errand->waiting)
+        moult_followers_wrote(server->followers, slot, first_seq, last_seq, on_found, errand);
     else
         moult_errand_answer(errand);
 }

@@ -58,7 +58,7 @@ struct moult_errand {
     struct moult_body_reader reader;
     struct moult_desk_task task;
     bool at_desk;
-    struct moult_write_waiting *waiting;
+    bool waiting;                            /* Until it is found. */
     char *later;                             /* Why it cannot be searched yet; NULL: it can. */
 };
 

@@ -282,19 +282,33 @@ void moult_follower_written(struct moult_portion *portion) {
 
 struct telling {
     struct moult_change *changes;   /* [count] of TELL_MAX */
-    uint32_t count;
+    struct moult_change *going;     /* [going_count] */
+    uint32_t count, going_count;    /* Together at most TELL_MAX. */
     uint64_t again_to;
 };
 
-static bool has_room(const struct telling *telling) {
-    return telling->count < TELL_MAX;
+static uint32_t room_of(const struct telling *telling) {
+    return TELL_MAX - telling->count - telling->going_count;
+}
+
+static struct moult_change make_change(enum moult_change_kind kind,
+                                       const struct moult_store_change *change, uint64_t seq,
+                                       uint32_t row, uint32_t chunk) {
+    return (struct moult_change){
+        .kind = kind, .collection = change->collection, .seq = seq, .row = row, .chunk = chunk};
 }
 
 static void say(struct telling *telling, enum moult_change_kind kind,
                 const struct moult_store_change *change, uint64_t seq, uint32_t row,
                 uint32_t chunk) {
-    telling->changes[telling->count++] = (struct moult_change){
-        .kind = kind, .collection = change->collection, .seq = seq, .row = row, .chunk = chunk};
+    telling->changes[telling->count++] = make_change(kind, change, seq, row, chunk);
+}
+
+/* Behind all that comes: a search that runs meanwhile meets the old version of a document, the new
+ * one or both, and not neither. */
+static void say_last(struct telling *telling, enum moult_change_kind kind,
+                     const struct moult_store_change *change, uint64_t seq) {
+    telling->going[telling->going_count++] = make_change(kind, change, seq, 0, 0);
 }
 
 /* The chunks of a version, wherever they are; none of one that its model cannot embed. */
@@ -316,21 +330,21 @@ static bool say_change(struct telling *telling, struct moult_portion *portion,
                        const struct moult_store_change *change) {
     const struct moult_chunk *chunks;
     uint32_t count = chunks_of(portion, change, &chunks);
-    if (portion->told_chunks == 0 && TELL_MAX - telling->count < 3)
+    if (room_of(telling) < 3)
         return false;
-    if (portion->told_chunks == 0) {
-        if (change->drops)
-            say(telling, MOULT_CHANGE_DROP, change, 0, 0, 0);
-        else if (change->removes != 0)
-            say(telling, MOULT_CHANGE_REMOVE, change, change->removes, 0, 0);
-        if (change->puts && change->seq <= telling->again_to)
-            say(telling, MOULT_CHANGE_REMOVE, change, change->seq, 0, 0);
-    }
-    while (portion->told_chunks < count && has_room(telling)) {
+    if (portion->told_chunks == 0 && change->puts && change->seq <= telling->again_to)
+        say(telling, MOULT_CHANGE_REMOVE, change, change->seq, 0, 0);
+    while (portion->told_chunks < count && room_of(telling) > 1) {
         uint32_t i = portion->told_chunks++;
         say(telling, MOULT_CHANGE_ADD, change, change->seq, chunks[i].row, i);
     }
-    return portion->told_chunks == count;
+    if (portion->told_chunks < count)
+        return false;
+    if (change->drops)
+        say_last(telling, MOULT_CHANGE_DROP, change, 0);
+    else if (change->removes != 0)
+        say_last(telling, MOULT_CHANGE_REMOVE, change, change->removes);
+    return true;
 }
 
 static bool say_portion(struct telling *telling, struct moult_portion *portion) {
@@ -385,7 +399,12 @@ static void tell(struct moult_follower *follower) {
         return;
     struct telling telling = {.again_to = follower->again_to};
     telling.changes = moult_allocate(TELL_MAX, sizeof *telling.changes);
+    telling.going = moult_allocate(TELL_MAX, sizeof *telling.going);
     follower->telling_to = say_portions(follower, &telling);
+    memcpy(telling.changes + telling.count, telling.going,
+           telling.going_count * sizeof *telling.going);
+    telling.count += telling.going_count;
+    free(telling.going);
     follower->telling_complete =
         !follower->complete && may_be_complete(follower, follower->telling_to);
     follower->telling_doubts = follower->doubts && follower->complete;

@@ -35,19 +35,14 @@ struct moult_write_result {
 };
 typedef void (*moult_write_listener)(void *context, const struct moult_write_result *result);
 
-struct moult_write_waiting;
-
 /* A write to a collection of that slot is on disk: its upserts, or its deletes, have the numbers
  * from `first_seq` to `last_seq`. To be called from the `done` of its task, before anything else
  * may happen. The listener is called once, from the loop and not from within this call, when every
  * generation that answers searches has come so far: the current one, and a candidate that is about
  * to. Where there is none it waits, at most MOULT_WRITE_SECONDS_MAX, as for all else. */
-struct moult_write_waiting *moult_followers_wrote(struct moult_followers *followers,
-                                                  struct moult_slot *slot, uint64_t first_seq,
-                                                  uint64_t last_seq, moult_write_listener listener,
-                                                  void *context);
-/* The client has gone. What it wrote stays, and is followed as all else. */
-void moult_followers_forget(struct moult_followers *followers, struct moult_write_waiting *waiting);
+void moult_followers_wrote(struct moult_followers *followers, struct moult_slot *slot,
+                           uint64_t first_seq, uint64_t last_seq, moult_write_listener listener,
+                           void *context);
 /* Before a write of so many documents: whether as many may still wait for the models to embed them.
  * Fails with MOULT_ERROR_UNAVAILABLE: 429. */
 int moult_followers_admit(const struct moult_followers *followers, const struct moult_slot *slot,

@@ -8,12 +8,16 @@
  *   SHOW       the desk            the documents of the hits, and with them the answer
  *
  * Steps that have nothing to do are left out: SELECT where there are no words, no filter and not
- * much text, ASK in mode "text". Between two of them the table may change. A hit names the version
- * of its document; where that is gone, the index has not heard of it yet, and the hit is left out,
- * for the version that took its place has not been acknowledged. Where hits are too few for that,
- * more are asked for, at most MOULT_SEARCH_ATTEMPTS times. Rows belong to one model, so a search
- * with a filter is pinned to the generation whose rows they are; where another one serves when they
- * have been selected, that is done again as well. */
+ * much text, ASK in mode "text". Between two of them the table may change:
+ *
+ *   - A hit is a version of a document, and the store may have replaced it. While that is not
+ *     acknowledged, the old version is shown (replaced.h). If it has been meanwhile, all is done
+ *     again, twice at most; what is gone then is being deleted, and is left out.
+ *   - Where hits are too few for that, more are asked for, at most MOULT_SEARCH_ATTEMPTS times.
+ *   - Rows that came behind a filter's are let through, and their documents looked at when they are
+ *     shown: they may be all that is left of one that matched.
+ *   - Rows belong to one model, so a search with a filter is pinned to the generation whose rows
+ *     they are; where another one serves when they have been selected, all is done again. */
 #ifndef MOULT_FRONT_SEARCH_H
 #define MOULT_FRONT_SEARCH_H
 

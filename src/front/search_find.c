@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "front/replaced.h"
 #include "front/search.h"
 
 /* Reciprocal rank fusion, as Cormack, Clarke and Büttcher have it (SIGIR 2009), with their
@@ -13,6 +14,9 @@
 /* Of each kind, so many are fused: what stands low in both lists may be high in the result. */
 #define FUSION_DEPTH_MIN 50
 #define FUSION_DEPTH_PER_K 4
+
+/* More than come while a search is under way. */
+#define LATER_ROWS 65536u
 
 /* Longer messages are written by the desk. */
 #define TEXT_BYTES_ON_LOOP (64 * MOULT_KIB)
@@ -101,15 +105,35 @@ static int find_words(struct moult_search *search, struct moult_store *store,
     return result != 0 ? -1 : search->words_done < count;
 }
 
+/* Rows that come while the search is under way are let through: a document may be replaced
+ * meanwhile, and then its new rows are all that the index has of it. Whether these match is seen
+ * when they are shown. */
+static void allow_later_rows(struct moult_allowed *allowed) {
+    uint32_t room = MOULT_FILTER_ROWS_MAX - allowed->bits;
+    uint32_t bits = allowed->bits + (room < LATER_ROWS ? room : LATER_ROWS);
+    size_t before = ((size_t)allowed->bits + 63) / 64, after = ((size_t)bits + 63) / 64;
+    allowed->words = moult_reallocate(allowed->words, after, sizeof *allowed->words);
+    memset(allowed->words + before, 0xFF, (after - before) * sizeof *allowed->words);
+    if (allowed->bits % 64 != 0)
+        allowed->words[allowed->bits / 64] |= UINT64_MAX << allowed->bits % 64;
+    allowed->bits = bits;
+}
+
 static int select_rows(struct moult_search *search, struct moult_store *store,
                        struct moult_error *error) {
-    if (moult_store_allowed(store, search->collection.number, search->space,
-                            search->question.filter, &search->allowed, error) != 0)
+    uint32_t collection = search->collection.number;
+    const struct moult_filter *filter = search->question.filter;
+    struct moult_allowed *allowed = &search->allowed;
+    if (moult_store_allowed(store, collection, search->space, filter, allowed, error) != 0)
         return -1;
-    if (search->allowed.bits <= MOULT_FILTER_ROWS_MAX)
-        return 0;
-    return moult_fail(error, MOULT_ERROR_LIMIT, "There are more vectors than a filter can be used "
-                      "with: %u.", MOULT_FILTER_ROWS_MAX);
+    if (allowed->bits > MOULT_FILTER_ROWS_MAX)
+        return moult_fail(error, MOULT_ERROR_LIMIT,
+                          "There are more vectors than a filter can be used with: %u.",
+                          MOULT_FILTER_ROWS_MAX);
+    moult_replaced_allow(search->errand.server->replaced, collection, search->space, filter,
+                         allowed);
+    allow_later_rows(allowed);
+    return 0;
 }
 
 int moult_search_select(struct moult_search *search, struct moult_store *store,

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/machine.h"
+#include "front/replaced.h"
 #include "front/search.h"
 #include "ipc/digits.h"
 
@@ -9,6 +10,8 @@
 #define READ_AT_ONCE 16
 /* Where hits are too few, at least so many more are asked for. */
 #define SPARE_MIN 8u
+/* What is gone may have been acknowledged as gone meanwhile: so often it is asked again. */
+#define AGAIN_MAX 2
 
 static void write_number(struct moult_buffer *out, double number) {
     char digits[MOULT_DIGITS_BYTES_MAX];
@@ -32,38 +35,84 @@ static void write_chunk(struct moult_buffer *out, const struct moult_search_hit 
     moult_buffer_text(out, "}");
 }
 
-static void write_hit(struct moult_buffer *out, const struct moult_search_hit *hit,
-                      const struct moult_document *document, bool first) {
+static void write_hit(struct moult_buffer *out, const struct moult_question *question,
+                      const struct moult_search_hit *hit, const struct moult_document *document,
+                      bool first) {
+    struct moult_document shown = *document;
+    if (!question->with_metadata)
+        shown.metadata = NULL;
     moult_buffer_text(out, first ? "{" : ",{");
-    moult_document_write(out, document);
+    moult_document_write(out, &shown);
     moult_buffer_text(out, ",\"score\":");
     write_number(out, hit->score);
     write_chunk(out, hit, document);
     moult_buffer_text(out, "}");
 }
 
-/* Some of one query's, of which `shown` have been written already. Returns how many there are then,
- * or -1. */
+/* The hits of one query, and how many of them have been written. */
+struct showing {
+    const struct moult_search_hit *hits;
+    uint32_t count, shown;
+};
+
+static bool is_among(const struct showing *showing, uint64_t seq) {
+    for (uint32_t i = 0; i < showing->count; i++)
+        if (showing->hits[i].seq == seq)
+            return true;
+    return false;
+}
+
+static void show(struct moult_search *search, struct showing *showing,
+                 const struct moult_search_hit *hit, const struct moult_document *document) {
+    const struct moult_question *question = &search->question;
+    if (question->filter == NULL ||
+        moult_filter_matches(question->filter, document->metadata, document->metadata_size))
+        write_hit(&search->errand.answer, question, hit, document, showing->shown++ == 0);
+}
+
+/* The store has it no more. While its successor is not acknowledged it is shown all the same,
+ * unless that is among the hits, too. False: nobody has it. */
+static bool show_replaced(struct moult_search *search, struct showing *showing,
+                          const struct moult_search_hit *hit) {
+    struct moult_hit_asked asked = {hit->seq, hit->chunk};
+    struct moult_replaced_copy copy;
+    if (!moult_replaced_find(search->errand.server->replaced, search->collection.number,
+                             search->space, &asked, &copy))
+        return false;
+    if (!search->question.with_text)
+        copy.document.text = NULL;
+    if (!is_among(showing, copy.successor))
+        show(search, showing, hit, &copy.document);
+    moult_replaced_release(&copy);
+    return true;
+}
+
 static int show_some(struct moult_search *search, struct moult_store *store,
-                     const struct moult_search_hit *hits, uint32_t count, uint32_t shown,
+                     struct showing *showing, uint32_t at, uint32_t count,
                      struct moult_error *error) {
+    const struct moult_question *question = &search->question;
+    const struct moult_search_hit *hits = showing->hits + at;
     struct moult_hit_asked asked[READ_AT_ONCE];
     struct moult_documents documents;
-    unsigned parts = (search->question.with_text ? MOULT_DOCUMENT_TEXT : 0u) |
-                     (search->question.with_metadata ? MOULT_DOCUMENT_METADATA : 0u);
+    bool metadata = question->with_metadata || question->filter != NULL;
+    unsigned parts = (question->with_text ? MOULT_DOCUMENT_TEXT : 0u) |
+                     (metadata ? MOULT_DOCUMENT_METADATA : 0u);
     for (uint32_t i = 0; i < count; i++)
         asked[i] = (struct moult_hit_asked){hits[i].seq, hits[i].chunk};
     if (moult_store_get_hits(store, search->collection.number, search->space, asked, count, parts,
                              &documents, error) != 0)
         return -1;
-    for (uint32_t i = 0; i < count && shown < search->question.k; i++)
+    for (uint32_t i = 0; i < count && showing->shown < question->k; i++) {
         if (documents.items[i].seq != 0)
-            write_hit(&search->errand.answer, &hits[i], &documents.items[i], shown++ == 0);
+            show(search, showing, &hits[i], &documents.items[i]);
+        else if (!show_replaced(search, showing, &hits[i]))
+            search->missing = search->missing || search->attempts <= AGAIN_MAX;
+    }
     moult_documents_release(&documents);
-    return (int)shown;
+    return 0;
 }
 
-/* Whether there may be more hits than those of one query, of which some were gone. */
+/* Whether there may be more hits than those of one query, of which some are not shown. */
 static bool may_have_more(const struct moult_search *search, uint32_t hits) {
     return hits >= search->question.k + search->spare && search->attempts < MOULT_SEARCH_ATTEMPTS &&
            moult_search_depth(search) < MOULT_HITS_MAX;
@@ -71,20 +120,19 @@ static bool may_have_more(const struct moult_search *search, uint32_t hits) {
 
 static int show_query(struct moult_search *search, struct moult_store *store, uint32_t index,
                       struct moult_error *error) {
-    uint32_t begin = index > 0 ? search->ends[index - 1] : 0, end = search->ends[index];
-    uint32_t k = search->question.k, shown = 0;
-    for (uint32_t at = begin, count; at < end && shown < k; at += count) {
-        if (search->errand.answer.overflowed)
+    uint32_t begin = index > 0 ? search->ends[index - 1] : 0;
+    struct showing showing = {search->hits + begin, search->ends[index] - begin, 0};
+    uint32_t k = search->question.k;
+    for (uint32_t at = 0, count; at < showing.count && showing.shown < k; at += count) {
+        if (search->errand.answer.overflowed || search->missing)
             return 0;
-        count = end - at < READ_AT_ONCE ? end - at : READ_AT_ONCE;
-        int result = show_some(search, store, search->hits + at, count, shown, error);
-        if (result < 0)
+        count = showing.count - at < READ_AT_ONCE ? showing.count - at : READ_AT_ONCE;
+        if (show_some(search, store, &showing, at, count, error) != 0)
             return -1;
-        shown = (uint32_t)result;
     }
-    if (shown < k && may_have_more(search, end - begin)) {
+    if (showing.shown < k && may_have_more(search, showing.count)) {
         search->missing = true;
-        search->spare += 2 * (k - shown) + SPARE_MIN;
+        search->spare += 2 * (k - showing.shown) + SPARE_MIN;
     }
     return 0;
 }

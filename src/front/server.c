@@ -14,6 +14,7 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "front/front.h"
+#include "front/replaced.h"
 #include "front/slot.h"
 #include "front/systemd.h"
 
@@ -148,6 +149,7 @@ static int open_store(struct moult_front *front, struct moult_error *error) {
     if (server->desk == NULL)
         return -1;
     server->catalogue = moult_catalogue_open(server->desk);
+    server->replaced = moult_replaced_open();
     server->followers =
         moult_followers_open(server->loop, server->slots, server->desk, data, own, error);
     return server->followers != NULL ? 0 : -1;
@@ -455,6 +457,8 @@ static void free_front(struct moult_front *front) {
         moult_followers_free(front->server.followers);
     if (front->server.slots != NULL)
         moult_slots_free(front->server.slots);
+    if (front->server.replaced != NULL)
+        moult_replaced_close(front->server.replaced);
     if (front->server.catalogue != NULL)
         moult_catalogue_free(front->server.catalogue);
     if (front->server.desk != NULL)

@@ -16,6 +16,8 @@
 #include "front/slots.h"
 #include "front/update.h"
 
+struct moult_replaced;
+
 /* What every part of the front is handed: one of each, made by moult_serve(). */
 struct moult_server {
     uv_loop_t *loop;
@@ -24,6 +26,7 @@ struct moult_server {
     struct moult_desk *desk;         /* NULL with --store none: there are no documents. */
     struct moult_followers *followers;   /* The same, as with the next. */
     struct moult_catalogue *catalogue;
+    struct moult_replaced *replaced;
     struct moult_shelf *shelf;
     struct moult_updates *updates;
     struct moult_poll *poll;         /* NULL without --update-every. */

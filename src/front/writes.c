@@ -14,7 +14,7 @@ struct moult_write_waiting {
     struct moult_write_waiting *next;
     uint64_t first_seq, last_seq;
     uint64_t since_ns;
-    moult_write_listener listener;    /* NULL: its client has gone. */
+    moult_write_listener listener;
     void *context;
     struct moult_write_result result;
 };
@@ -38,10 +38,9 @@ static void take_out(struct moult_write_waiting *waiting) {
     followed->slot->writes_waiting--;
 }
 
-struct moult_write_waiting *moult_followers_wrote(struct moult_followers *followers,
-                                                  struct moult_slot *slot, uint64_t first_seq,
-                                                  uint64_t last_seq, moult_write_listener listener,
-                                                  void *context) {
+void moult_followers_wrote(struct moult_followers *followers, struct moult_slot *slot,
+                           uint64_t first_seq, uint64_t last_seq, moult_write_listener listener,
+                           void *context) {
     struct moult_followed_slot *followed = moult_followers_of(followers, slot);
     struct moult_write_waiting *waiting = moult_allocate(1, sizeof *waiting);
     MOULT_REQUIRE(first_seq <= last_seq);
@@ -62,14 +61,6 @@ struct moult_write_waiting *moult_followers_wrote(struct moult_followers *follow
         followed->head = last_seq;
     followed->written = true;
     moult_followers_wake_by(followers, waiting->since_ns);
-    return waiting;
-}
-
-void moult_followers_forget(struct moult_followers *followers,
-                            struct moult_write_waiting *waiting) {
-    (void)followers;
-    take_out(waiting);
-    free(waiting);
 }
 
 int moult_followers_admit(const struct moult_followers *followers, const struct moult_slot *slot,
@@ -105,7 +96,7 @@ static uint64_t reached(const struct moult_followed_slot *followed) {
     return least;
 }
 
-/* Who is told may write, forget and stop: each look begins anew. */
+/* Who is told may write and stop: each look begins anew. */
 static struct moult_write_waiting *find_reached(const struct moult_followed_slot *followed) {
     uint64_t seq = reached(followed);
     for (struct moult_write_waiting *at = followed->first; at != NULL; at = at->next)

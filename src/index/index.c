@@ -164,6 +164,11 @@ static struct moult_collection *take_out(struct moult_index *index, uint32_t num
     return collection;
 }
 
+void moult_index_settle(struct moult_index *index) {
+    pthread_rwlock_wrlock(&index->structure);
+    pthread_rwlock_unlock(&index->structure);
+}
+
 void moult_index_drop(struct moult_index *index, uint32_t number) {
     struct moult_collection *collection;
 

@@ -64,6 +64,10 @@ int moult_index_add(struct moult_index *index, uint32_t collection,
 /* All chunks of that version of a document; one that is not there is nothing. */
 void moult_index_remove(struct moult_index *index, uint32_t collection, uint64_t seq);
 void moult_index_drop(struct moult_index *index, uint32_t collection);
+/* Waits until every scan has ended that may not have seen what was added before this call. So who
+ * replaces a version adds the new one, settles, and removes the old one: each search finds one of
+ * them, or both, and never none. */
+void moult_index_settle(struct moult_index *index);
 
 struct moult_index_query {
     uint32_t collection;

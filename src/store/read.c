@@ -219,6 +219,36 @@ int moult_store_get_hits(struct moult_store *store, uint32_t collection, uint32_
     return finish(store, documents, result);
 }
 
+static int read_chunks(struct moult_store *store, uint32_t space, uint64_t seq,
+                       struct moult_chunk **chunks, uint32_t *count, struct moult_error *error) {
+    static const char sql[] = "SELECT cut FROM cuts WHERE space = ?1 AND seq = ?2";
+    sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
+    if (statement == NULL)
+        return -1;
+    sqlite3_bind_int64(statement, 1, space);
+    sqlite3_bind_int64(statement, 2, (sqlite3_int64)seq);
+    int row = moult_store_step(store, statement, "reading chunks", error);
+    const void *bytes = row == 1 ? sqlite3_column_blob(statement, 0) : NULL;
+    int64_t found =
+        bytes != NULL ? moult_cut_count(bytes, sqlite3_column_bytes(statement, 0)) : 0;
+    if (found > 0) {
+        *count = (uint32_t)found;
+        *chunks = moult_allocate((size_t)found, sizeof **chunks);
+        memcpy(*chunks, bytes, (size_t)found * sizeof **chunks);
+    }
+    moult_store_done(statement);
+    return row < 0 ? -1 : 0;
+}
+
+int moult_store_chunks(struct moult_store *store, uint32_t space, uint64_t seq,
+                       struct moult_chunk **chunks, uint32_t *count, struct moult_error *error) {
+    *chunks = NULL;
+    *count = 0;
+    if (moult_store_enter(store, error) != 0)
+        return -1;
+    return moult_store_leave(store, read_chunks(store, space, seq, chunks, count, error));
+}
+
 /* ---- Lists. A cursor is the last id that was listed, in base64 as URLs have it. */
 
 static char *cursor_of(struct moult_pool **pool, const char *id) {

@@ -46,6 +46,7 @@
 
 struct moult_store;
 struct moult_pool;
+struct moult_chunk;
 
 enum moult_store_mode {
     MOULT_STORE_WRITE,   /* Makes the file where there is none, brings an older one up to date:
@@ -178,6 +179,9 @@ struct moult_hit_asked {
 int moult_store_get_hits(struct moult_store *store, uint32_t collection, uint32_t space,
                          const struct moult_hit_asked *hits, uint32_t count, unsigned parts,
                          struct moult_documents *documents, struct moult_error *error);
+/* The chunks of one version in a space; *chunks is malloc'ed, and NULL where it has none. */
+int moult_store_chunks(struct moult_store *store, uint32_t space, uint64_t seq,
+                       struct moult_chunk **chunks, uint32_t *count, struct moult_error *error);
 /* By id, bytewise. A document that is there during the whole walk is in it, once. `cursor` and
  * `filter` may be NULL. It ends early, with a cursor, where `bytes_max` are reached. */
 int moult_store_list(struct moult_store *store, uint32_t collection, const char *cursor,

@@ -166,8 +166,12 @@ static int make_changes(struct moult_vectors *vectors, const struct moult_change
                         uint32_t count, uint32_t *unread, uint32_t *unread_count,
                         struct moult_error *error) {
     const struct moult_rows_file *own = find_own(vectors);
+    bool settled = true;
     for (uint32_t at = 0, taken = 1; at < count; at += taken, taken = 1) {
         const struct moult_change *change = &changes[at];
+        if (change->kind != MOULT_CHANGE_ADD && !settled)
+            moult_index_settle(vectors->index);
+        settled = change->kind != MOULT_CHANGE_ADD;
         if (change->kind == MOULT_CHANGE_REMOVE)
             moult_index_remove(vectors->index, change->collection, change->seq);
         else if (change->kind == MOULT_CHANGE_DROP)

@@ -260,7 +260,8 @@ def test_clients_that_go_leave_nothing_behind(serve, tiny_model):
             with raw.dial(server) as connection:
                 connection.sendall(request)
     until("all connections to go", lambda: server.descriptors() <= before)
-    put(server, {"id": "last", "text": "a"})
+    until("what they had written to be embedded", lambda: server.post(
+        "/documents", {"id": "last", "text": "a"}).status == 200)
     ids = {d["id"] for d in walk(server, limit=1000)}
     assert {"first", "last"} <= ids, "a request is done as a whole or not at all"
     assert len(ids) in (2, 502)

@@ -278,6 +278,52 @@ def test_no_text_meets_the_score_of_another_version(tiny, name):
         assert min(writer.result() for writer in writers) > 10
 
 
+def test_a_document_that_is_replaced_is_always_there(tiny, name):
+    """While a write is not acknowledged a search finds the old version or the new one."""
+    texts = [f"{i} people" for i in range(40)]
+    put(tiny, [{"id": f"{i}", "text": texts[i], "metadata": {"turn": 0, "kept": True}}
+               for i in range(len(texts))], name)
+    ending = threading.Event()
+    begun, done = [0], [0]
+
+    def write():
+        for turn in range(1, 25):
+            begun[0] = turn
+            put(tiny, [{"id": f"{i}", "text": f"{text} {turn % 5}",
+                        "metadata": {"turn": turn, "kept": True}}
+                       for i, text in enumerate(texts)], name)
+            done[0] = turn
+        ending.set()
+
+    def search(n):
+        question = [{}, {"filter": {"kept": True}}, {"queries": ["people", "now"]},
+                    {"mode": "hybrid"}][n]
+        if "queries" not in question:
+            question["query"] = "people"
+        searches = 0
+        while not ending.is_set():
+            least = done[0]
+            results = ask(tiny, name, k=100, **question)["results"]
+            most = begun[0]
+            for hits in results if "queries" in question else [results]:
+                assert sorted(ids(hits), key=int) == [f"{i}" for i in range(len(texts))]
+                for hit in hits:
+                    turn = hit["metadata"]["turn"]
+                    assert least <= turn <= most, (least, turn, most)
+                    end = f" {turn % 5}" if turn else ""
+                    assert hit["text"] == texts[int(hit["id"])] + end
+            searches += 1
+        return searches
+
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        searchers = [pool.submit(search, n) for n in range(4)]
+        try:
+            write()
+        finally:
+            ending.set()
+        assert min(searcher.result() for searcher in searchers) > 0
+
+
 # ---- Models ----
 
 def test_the_model_may_be_named(serve, tiny_model):

@@ -310,23 +310,15 @@ struct moult_slot *moult_slots_find(const struct moult_slots *slots, const char 
     return NULL;
 }
 
-struct moult_write_waiting *moult_followers_wrote(struct moult_followers *followers,
-                                                  struct moult_slot *slot, uint64_t first_seq,
-                                                  uint64_t last_seq, moult_write_listener listener,
-                                                  void *context) {
+void moult_followers_wrote(struct moult_followers *followers, struct moult_slot *slot,
+                           uint64_t first_seq, uint64_t last_seq, moult_write_listener listener,
+                           void *context) {
     (void)followers;
     (void)slot;
     (void)first_seq;
     (void)last_seq;
     (void)listener;
     (void)context;
-    return NULL;
-}
-
-void moult_followers_forget(struct moult_followers *followers,
-                            struct moult_write_waiting *waiting) {
-    (void)followers;
-    (void)waiting;
 }
 
 int moult_followers_admit(const struct moult_followers *followers, const struct moult_slot *slot,

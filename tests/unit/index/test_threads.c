@@ -145,9 +145,70 @@ static void searches_beside_a_writer(void **state) {
     moult_index_close(index_under_test);
 }
 
+/* One document, of which each version takes the place of the one before. */
+enum { VERSIONS = 30000 };
+
+static void *replace_document(void *unused) {
+    (void)unused;
+    for (uint64_t seq = 2; seq <= VERSIONS; seq++) {
+        add_document(seq);
+        moult_index_settle(index_under_test);
+        moult_index_remove(index_under_test, 1, seq - 1);
+        atomic_store(&removed, seq - 1);
+    }
+    atomic_store(&done, true);
+    return NULL;
+}
+
+static void *search_document(void *unused) {
+    struct moult_index_scratch *scratch = moult_index_scratch_open(index_under_test);
+    const struct moult_index_query query = {.collection = 1, .k = 10, .min_score = -INFINITY};
+    struct moult_hit hits[10];
+    float vector[C];
+
+    (void)unused;
+    vector_of(0, vector);
+    while (!atomic_load(&done)) {
+        uint64_t gone = atomic_load(&removed);
+        int count = moult_index_search(index_under_test, &query, vector, scratch, hits, NULL);
+
+        for (int i = 0; i < count; i++)
+            if (hits[i].seq <= gone)
+                count = 0;
+        if (count < 1)
+            atomic_fetch_add(&wrong, 1);
+        atomic_fetch_add(&searches, 1);
+    }
+    moult_index_scratch_close(scratch);
+    return NULL;
+}
+
+static void a_document_that_is_replaced_is_always_found(void **state) {
+    pthread_t writer, searchers[SEARCHERS];
+
+    (void)state;
+    index_under_test =
+        moult_index_open(C, moult_kernels_best(), &(struct moult_index_source){.read = read_rows});
+    atomic_store(&done, false);
+    atomic_store(&searches, 0);
+    atomic_store(&removed, 0);
+    add_document(1);
+    for (unsigned i = 0; i < SEARCHERS; i++)
+        assert_int_equal(0, pthread_create(&searchers[i], NULL, search_document, NULL));
+    assert_int_equal(0, pthread_create(&writer, NULL, replace_document, NULL));
+    pthread_join(writer, NULL);
+    for (unsigned i = 0; i < SEARCHERS; i++)
+        pthread_join(searchers[i], NULL);
+    print_message("%u searches beside %u versions\n", atomic_load(&searches), VERSIONS);
+    assert_int_equal(0, atomic_load(&wrong));
+    assert_true(atomic_load(&searches) > 0);
+    moult_index_close(index_under_test);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(searches_beside_a_writer),
+        cmocka_unit_test(a_document_that_is_replaced_is_always_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
