@@ -105,6 +105,7 @@ void moult_space_files_note(struct moult_followers *followers, const struct moul
             file->path = path_of(followers, &file->key, file->number);
         }
         file->chunks = spaces[i].chunks;
+        file->next_row = spaces[i].next_row;
         file->created_at = spaces[i].created_at;
     }
 }
@@ -177,7 +178,7 @@ uint64_t moult_space_files_rows(const struct moult_followers *followers,
     for (const struct moult_space_file *file = followers->files; file != NULL; file = file->next)
         if (strcmp(file->key.slot, slot->name) == 0 && file->chunks > rows)
             rows = file->chunks;
-    return rows + rows / 8 + ROWS_MORE;
+    return rows > 0 ? rows + rows / 8 + ROWS_MORE : 0;
 }
 
 void moult_space_files_equip(struct moult_follower *follower, struct moult_process_order *order) {

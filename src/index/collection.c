@@ -352,6 +352,8 @@ uint64_t moult_collection_bytes_for(uint32_t C, uint64_t rows) {
     uint32_t blocks = full_segment_blocks(C);
     uint64_t segments = rows / ((uint64_t)blocks * MOULT_SCAN_ROWS) + 1;
 
+    if (rows == 0)
+        return 0;
     return segments * (moult_large_bytes(segment_bytes(blocks, C)) +
                        sizeof(struct moult_segment) * 2) +
            moult_heads_size_for(rows) * sizeof(uint32_t) * 3 / 2 + sizeof(struct moult_collection);

@@ -205,7 +205,9 @@ def test_what_is_needed_is_computed_beforehand(serve, tiny, tmp_path):
     for folder, threads, precision in ((tiny["a"], 1, "auto"), (large, 1, "f32"),
                                        (large, 8, "int16"), (large, 1, "int8"), (base, 2, "f32"),
                                        (base, 2, "int16"), (base, 1, "int8")):
-        server = serve(folder, options=["--threads", threads, "--precision", precision])
+        # What its threads for documents need, they take when there are some.
+        server = serve(folder, options=["--threads", threads, "--precision", precision,
+                                        "--store", "none"])
         status = pathlib.Path(f"/proc/{server.worker()}/status").read_text()
         taken = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
         said = int(re.search(r"up to (\d+) MiB meanwhile", server.log())[1])
