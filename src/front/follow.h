@@ -5,6 +5,7 @@
  *   spared.c      vectors that are there already, and need not be made
  *   piece.c       the jobs of a portion, and what becomes of them when their worker dies
  *   space_file.c  spaces and their files of vectors, as the worker inherits them
+ *   reclaim.c     disk space of rows that nobody needs
  *   writes.c      who waits to hear that what he wrote can be searched
  *   followers.c   all of them: beginnings and ends, what the slots tell, what is shown
  *
@@ -36,6 +37,7 @@ struct moult_space_file {
     struct moult_space_key key;
     uint32_t number;                  /* In the store; 0: it is not there yet. */
     uint64_t chunks, created_at;      /* When they were last counted. */
+    uint32_t next_row, holes;         /* Rows that were given; that are known to be holes. */
     struct moult_rows_file *rows;          /* NULL: not opened. */
     char *path;                       /* Of its file; NULL: it has none yet. */
     unsigned users;                   /* The list, followers, portions, tasks. */
@@ -173,6 +175,7 @@ struct moult_followers {
     bool owed_known;
     uint64_t owed;                    /* What an index must have before it answers. */
     bool keeps_removals;
+    struct moult_reclaiming *reclaiming;   /* reclaim.c; NULL: nothing is being given back. */
     unsigned follower_count;
     unsigned tasks;                   /* Under way, beside those of followers. */
     struct moult_space_file *files;
@@ -273,6 +276,12 @@ void moult_space_file_drop(struct moult_space_file *file);
 /* Files of the folder that belong to no space. */
 void moult_space_files_clear(struct moult_followers *followers);
 
+/* reclaim.c */
+/* Where there are enough rows that nobody needs, begins to give their space back. */
+void moult_reclaim_begin(struct moult_followers *followers);
+void moult_reclaim_look(struct moult_followers *followers);
+void moult_reclaim_stop(struct moult_followers *followers);
+
 /* writes.c */
 /* How far the generations have come that searches may meet: tells those whose writes they have. */
 void moult_writes_look(struct moult_followed_slot *followed);
@@ -286,7 +295,8 @@ uint64_t moult_writes_tick(struct moult_followed_slot *followed, uint64_t now_ns
 /* followers.c */
 struct moult_followed_slot *moult_followers_of(const struct moult_followers *followers,
                                                const struct moult_slot *slot);
-struct moult_follower *moult_follower_of(const struct moult_generation *generation);
+struct moult_followed_slot *moult_followers_of_name(struct moult_followers *followers,
+                                                    const char *name);
 void moult_followers_step(struct moult_followed_slot *followed);
 void moult_followers_wake_by(struct moult_followers *followers, uint64_t ns);
 

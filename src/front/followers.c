@@ -30,6 +30,14 @@ struct moult_followed_slot *moult_followers_of(const struct moult_followers *fol
     return (struct moult_followed_slot *)&followers->followed[moult_slot_index(slot)];
 }
 
+struct moult_followed_slot *moult_followers_of_name(struct moult_followers *followers,
+                                                    const char *name) {
+    unsigned at = 0;
+    while (strcmp(followers->followed[at].slot->name, name) != 0)
+        at++;   /* Slots are not taken away. */
+    return &followers->followed[at];
+}
+
 void moult_followers_wake_by(struct moult_followers *followers, uint64_t ns) {
     if (ns >= followers->timer_ns || uv_is_closing((uv_handle_t *)&followers->timer))
         return;
@@ -205,6 +213,8 @@ bool moult_followers_stop(struct moult_followers *followers, bool at_once) {
     for (unsigned i = 0; at_once && i < followers->slots->count; i++)
         moult_writes_give_up(&followers->followed[i],
                              "It is stored, and the server is shutting down.");
+    if (at_once)
+        moult_reclaim_stop(followers);
     return followers->tasks == 0 && followers->follower_count == 0;
 }
 
@@ -443,6 +453,8 @@ static void tidy(struct moult_followers *followers) {
     if (followers->stopping || !followers->owed_known || followers->keeps_removals)
         return;
     survey(followers);
+    moult_reclaim_look(followers);
+    moult_reclaim_begin(followers);
     begin_tidying(followers, sweep_store, "", 0);
     for (unsigned i = 0; i < followers->slots->count; i++) {
         struct moult_followed_slot *followed = &followers->followed[i];

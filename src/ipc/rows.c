@@ -38,6 +38,7 @@
 #define VERSION 1u
 #define ENDIAN 0x01020304u
 #define ROWS_AT 4096u
+#define HOLE_BYTES 4096u
 /* Of one write. */
 #define BUFFER_BYTES (256 * MOULT_KIB)
 
@@ -320,6 +321,23 @@ static int refuse_row(const struct moult_rows_file *file, uint32_t row, struct m
     return moult_fail(error, MOULT_ERROR_INVALID,
                       "Row %u of %s is damaged, or not the vector that it should be.", row,
                       file->name);
+}
+
+int moult_rows_file_punch(struct moult_rows_file *file, uint32_t first, uint32_t count,
+                          uint64_t *bytes, struct moult_error *error) {
+    MOULT_REQUIRE(file->fd >= 0 && !is_blank(&file->head));
+    uint64_t begin = moult_rows_file_bytes(file->head.C, first);
+    uint64_t end = moult_rows_file_bytes(file->head.C, (uint64_t)first + count);
+    begin = (begin + HOLE_BYTES - 1) / HOLE_BYTES * HOLE_BYTES;
+    end = end / HOLE_BYTES * HOLE_BYTES;
+    if (begin >= end)
+        return 0;
+    if (fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
+                  (off_t)(end - begin)) == 0)
+        *bytes += end - begin;
+    else if (errno != EOPNOTSUPP && errno != ENOSYS)
+        return moult_fail_errno(error, "Space of %s cannot be given back", file->name);
+    return 0;
 }
 
 int moult_rows_file_read(const struct moult_rows_file *file, uint32_t row, uint64_t seq,

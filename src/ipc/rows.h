@@ -57,6 +57,10 @@ int moult_rows_file_write(struct moult_rows_file *file, uint32_t first, uint32_t
  * row, or it is another one, or damaged; MOULT_ERROR_SYSTEM: the disk refuses. */
 int moult_rows_file_read(const struct moult_rows_file *file, uint32_t row, uint64_t seq,
                          uint32_t chunk, float *vector, struct moult_error *error);
+/* Gives the disk back what these rows take, as far as whole pages of it have nothing else; they are
+ * no rows any more. *bytes grows by how much that is; nothing, where the file system cannot. */
+int moult_rows_file_punch(struct moult_rows_file *file, uint32_t first, uint32_t count,
+                          uint64_t *bytes, struct moult_error *error);
 /* Bytes of a file with so many rows. */
 uint64_t moult_rows_file_bytes(uint32_t C, uint64_t rows);
 

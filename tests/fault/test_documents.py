@@ -61,11 +61,12 @@ def test_a_candidate_that_keeps_dying_is_refused(serve_with_faults, faults, tiny
     server = serve_with_faults(tiny["a"], options=options)
     fill(server, corpus, DOCUMENTS)
     with Traffic(server, corpus, ids=50) as traffic:
-        update = begin_update(server, faults, tiny["b"], least=1)
+        faults.set("store-commit", "sleep:1000")
+        update = server.update(tiny["b"], wait=False).json["id"]
+        until("it to embed", lambda: "documents" in server.get(f"/update_model/{update}").json)
         while server.get(f"/update_model/{update}").json["status"] == "running":
             for pid in workers_of(server, 2):
                 os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
         faults.set()
         assert server.wait_for_end(update)["status"] == "refused"
         traffic.wait_for(20)

@@ -39,7 +39,7 @@ def test_an_update_under_searches_and_writes(serve, tiny, corpus, options):
     assert embedded[0] >= DOCUMENTS and embedded[1] >= DOCUMENTS, embedded
     # What the first model made is still there, and while it was warm it has followed.
     assert embedded[2] < DOCUMENTS / 2, embedded
-    assert last_event(server)["phases"]["embedding documents"] > 0
+    assert server.slot()["history"][1]["phases"]["embedding documents"] > 0
 
 
 def test_the_same_fingerprint_embeds_nothing(serve, tiny, corpus, options, tmp_path):
@@ -287,3 +287,18 @@ def test_no_place_for_the_vectors_of_a_new_model(serve, tiny, corpus, options, c
             aside.rename(vectors)
             server.updated(tiny["b"])
     check_all(server, corpus, "b")
+
+
+def test_the_space_of_rows_that_nobody_needs_is_given_back(serve_with_faults, faults, patient, tiny,
+                                                           corpus, options):
+    faults.environment["MOULT_FAULTS_TIDY_S"] = "1"
+    server = serve_with_faults(tiny["a"], options=options)
+    rows = next((server.data / "vectors").glob("*.rows"))
+    with Traffic(server, corpus, ids=20, writers=1):
+        for seed in range(5):
+            fill(server, corpus, 3000, seed=seed)
+        until("space to be given back", lambda: rows.stat().st_blocks * 512 < rows.stat().st_size / 2)
+    check_all(server, corpus, "a")
+    server.kill()
+    server.start()
+    check_all(server, corpus, "a")

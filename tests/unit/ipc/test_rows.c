@@ -158,6 +158,31 @@ static void the_file_may_have_holes(void **state) {
     moult_rows_file_close(rows);
 }
 
+/* Whole pages go, and nothing beside them. */
+static void holes_are_no_rows_and_take_no_disk(void **state) {
+    (void)state;
+    struct moult_rows_file *rows = make();
+    struct moult_error error;
+    struct stat before, after;
+    uint64_t bytes = 0;
+    write_rows(rows, 0, 5000);
+    assert_int_equal(0, stat(path, &before));
+    assert_int_equal(0, moult_rows_file_punch(rows, 1000, 3000, &bytes, &error));
+    assert_int_equal(0, stat(path, &after));
+    if (bytes == 0)
+        skip();   /* This file system has no holes. */
+    uint64_t all = moult_rows_file_bytes(C, 4000) - moult_rows_file_bytes(C, 1000);
+    assert_in_range(bytes, all - 2 * 4096, all);
+    assert_in_range(((uint64_t)before.st_blocks - (uint64_t)after.st_blocks) * 512, bytes, bytes);
+    assert_int_equal(before.st_size, after.st_size);
+    expect_row(rows, 999);
+    expect_none(rows, 2500, 3500, 2500 % 3);
+    expect_row(rows, 4000);
+    assert_int_equal(0, moult_rows_file_punch(rows, 10, 1, &bytes, &error));
+    expect_row(rows, 10);   /* Less than a page. */
+    moult_rows_file_close(rows);
+}
+
 static void change(off_t offset, unsigned char bits) {
     unsigned char byte;
     int fd = open(path, O_RDWR);
@@ -372,6 +397,7 @@ int main(void) {
         cmocka_unit_test(rows_come_back),
         cmocka_unit_test(a_row_of_another_document_is_none),
         cmocka_unit_test(the_file_may_have_holes),
+        cmocka_unit_test(holes_are_no_rows_and_take_no_disk),
         cmocka_unit_test(a_damaged_row_is_none),
         cmocka_unit_test(a_shorter_file_ends_no_process),
         cmocka_unit_test(a_torn_row_is_none),
