@@ -3,10 +3,10 @@
  * system as holes, whole pages of it: numbers stay, and where a hole is read there is no row.
  *
  *   read      which rows are alive, one part of the table after another. A version that comes
- *             meanwhile has rows behind those that are looked at; the rows of one that goes count as
- *             alive
- *   wait      until every index has passed the last change that this may have seen: from then on no
- *             worker reads a row that was dead
+ *             meanwhile has rows behind those that are looked at; the rows of one that goes count
+ *             as alive
+ *   wait      until every index has passed the last change that this may have seen: from then on
+ *             no worker reads a row that was dead
  *   punch     holes, a few at a time
  *
  * Nothing of that is written down: a server that ends in between begins anew. */

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from corpus import Traffic, check_all, fill
+from corpus import corpus, options, patient, texts  # noqa: F401
 from fixtures import SOAK
 from loading import assert_clean
 from serving import HealthPoll, until
@@ -87,3 +89,21 @@ def test_chaos(serve, tiny, keep_warm):
     server.kill()
     server.start()
     assert server.fingerprint() == fingerprint
+
+
+@pytest.mark.parametrize("keep_warm", [0, "10m"])
+def test_chaos_among_documents(serve_with_faults, faults, patient, tiny, corpus, options,
+                               keep_warm):
+    """The same beside searches, writes and deletes, each answer a full scan's."""
+    faults.environment["MOULT_FAULTS_TIDY_S"] = "1"
+    server = serve_with_faults(tiny["a"], options=[*options, "--keep-warm", keep_warm])
+    chaos = Chaos(server, tiny, f"moult among documents {keep_warm}")
+    fill(server, corpus, 500)
+    with HealthPoll(server), Traffic(server, corpus, ids=50) as traffic:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            chaos.step()
+            assert server.process.poll() is None, server.log()[-4000:]
+        traffic.wait_for(20)
+        until("the last update to end", lambda: not server.slot()["update"])
+    check_all(server, corpus)

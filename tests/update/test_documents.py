@@ -289,15 +289,17 @@ def test_no_place_for_the_vectors_of_a_new_model(serve, tiny, corpus, options, c
     check_all(server, corpus, "b")
 
 
-def test_the_space_of_rows_that_nobody_needs_is_given_back(serve_with_faults, faults, patient, tiny,
-                                                           corpus, options):
+def test_the_space_of_rows_that_nobody_needs(serve_with_faults, faults, patient, tiny, corpus,
+                                             options):
+    """It is given back while rows are read."""
     faults.environment["MOULT_FAULTS_TIDY_S"] = "1"
     server = serve_with_faults(tiny["a"], options=options)
     rows = next((server.data / "vectors").glob("*.rows"))
     with Traffic(server, corpus, ids=20, writers=1):
         for seed in range(5):
             fill(server, corpus, 3000, seed=seed)
-        until("space to be given back", lambda: rows.stat().st_blocks * 512 < rows.stat().st_size / 2)
+        until("space to be given back",
+              lambda: rows.stat().st_blocks * 512 < rows.stat().st_size / 2)
     check_all(server, corpus, "a")
     server.kill()
     server.start()
