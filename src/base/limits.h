@@ -79,6 +79,7 @@
 #define MOULT_DOCUMENT_TEXT_BYTES_MAX MOULT_MIB    /* A book has about that. */
 #define MOULT_DOCUMENT_METADATA_BYTES_MAX (64 * MOULT_KIB)
 #define MOULT_DOCUMENTS_PER_REQUEST_MAX 2048
+#define MOULT_HITS_PER_REQUEST_MAX 100000          /* Of all its queries: a second of reading. */
 #define MOULT_DOCUMENTS_ANSWER_BYTES_MAX (64 * MOULT_MIB)
 #define MOULT_CHUNKS_PER_DOCUMENT_MAX (128 * 1024) /* The longest text in chunks of 8 bytes. */
 #define MOULT_ROWS_PER_SPACE_MAX 0xFFFFFFFFul      /* A row's number has 32 bits. */

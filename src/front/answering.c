@@ -8,19 +8,19 @@
 #include "front/server.h"
 #include "front/slots.h"
 
-int moult_answering_submit(struct moult_http_request *request, struct moult_job *job,
+int moult_answering_submit(struct moult_server *server, struct moult_job *job,
                            struct moult_refusal *refusal) {
-    struct moult_server *server = moult_http_server(request);
     struct moult_error error;
     uint32_t retry_after_s = 1;
     if (moult_slots_submit(server->slots, job, &retry_after_s, &error) == 0)
         return 0;
     if (error.code == MOULT_ERROR_LIMIT)
         return moult_refuse(refusal, MOULT_HTTP_TOO_LARGE, NULL, "%s", error.message);
-    moult_answering_number(request, "Retry-After", retry_after_s > 0 ? retry_after_s : 1);
     bool unavailable = server->stopping || moult_slot_current(job->slot) == NULL;
-    return moult_refuse(refusal, unavailable ? MOULT_HTTP_UNAVAILABLE : MOULT_HTTP_OVERLOADED, NULL,
-                        "%s", error.message);
+    moult_refuse(refusal, unavailable ? MOULT_HTTP_UNAVAILABLE : MOULT_HTTP_OVERLOADED, NULL, "%s",
+                 error.message);
+    refusal->retry_after_s = retry_after_s > 0 ? retry_after_s : 1;
+    return -1;
 }
 
 static int refuse_invalid(const struct moult_job *job, const char *texts_name,
@@ -32,23 +32,23 @@ static int refuse_invalid(const struct moult_job *job, const char *texts_name,
     return moult_refuse(refusal, MOULT_HTTP_INVALID, texts_name, "%s", answer->message);
 }
 
-static int refuse_for_now(struct moult_http_request *request, const char *message,
-                          struct moult_refusal *refusal) {
-    moult_http_add_header(request, "Retry-After", "5");
-    return moult_refuse(refusal, MOULT_HTTP_UNAVAILABLE, NULL, "%s",
-                        message[0] != '\0' ? message
-                                           : "No model is ready to answer this just now.");
+static int refuse_for_now(const char *message, struct moult_refusal *refusal) {
+    moult_refuse(refusal, MOULT_HTTP_UNAVAILABLE, NULL, "%s",
+                 message[0] != '\0' ? message
+                                    : "No model is ready to answer this just now.");
+    refusal->retry_after_s = 5;
+    return -1;
 }
 
-int moult_answering_check(struct moult_http_request *request, const struct moult_job *job,
-                          const char *texts_name, struct moult_refusal *refusal) {
+int moult_answering_check(const struct moult_job *job, const char *texts_name,
+                          struct moult_refusal *refusal) {
     const struct moult_answer_view *answer = &job->answer;
     switch (job->outcome) {
     case MOULT_JOB_KILLED_WORKER:
         return moult_refuse(refusal, MOULT_HTTP_BACKEND, NULL,
                             "The worker died of this request, twice; it is not tried again.");
     case MOULT_JOB_UNAVAILABLE:
-        return refuse_for_now(request, answer->message, refusal);
+        return refuse_for_now(answer->message, refusal);
     case MOULT_JOB_ANSWERED:
         break;
     }
@@ -58,7 +58,7 @@ int moult_answering_check(struct moult_http_request *request, const struct moult
     case MOULT_ANSWER_INVALID:
         return refuse_invalid(job, texts_name, refusal);
     case MOULT_ANSWER_NOT_YET:
-        return refuse_for_now(request, answer->message, refusal);
+        return refuse_for_now(answer->message, refusal);
     case MOULT_ANSWER_FAILED:
         break;
     }

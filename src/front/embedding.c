@@ -151,6 +151,8 @@ void moult_embedding_from_text(struct moult_http_request *request,
 /* Ends with an error. Frees the embedding, and its job with it. */
 static void refuse(struct moult_embedding *embedding) {
     const struct moult_refusal *refusal = &embedding->refusal;
+    if (refusal->retry_after_s > 0)
+        moult_answering_number(embedding->request, "Retry-After", refusal->retry_after_s);
     moult_http_fail(embedding->request, refusal->kind, refusal->param, "%s", refusal->message);
     embedding_free(embedding);
 }
@@ -190,7 +192,8 @@ static struct moult_job *make_job(struct moult_embedding *embedding,
 
 static void submit(struct moult_embedding *embedding, const struct moult_target *target) {
     embedding->job = make_job(embedding, target);
-    if (moult_answering_submit(embedding->request, embedding->job, &embedding->refusal) != 0)
+    struct moult_server *server = moult_http_server(embedding->request);
+    if (moult_answering_submit(server, embedding->job, &embedding->refusal) != 0)
         refuse(embedding);
 }
 
@@ -279,8 +282,7 @@ static void send_body(struct moult_embedding *embedding) {
 
 static void on_done(struct moult_job *job) {
     struct moult_embedding *embedding = job->owner;
-    if (moult_answering_check(embedding->request, job, embedding->dialect->texts_name,
-                              &embedding->refusal) != 0) {
+    if (moult_answering_check(job, embedding->dialect->texts_name, &embedding->refusal) != 0) {
         refuse(embedding);
         return;
     }

@@ -2,14 +2,16 @@
 
 #include <inttypes.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
 #include "base/memory.h"
+#include "front/answering.h"
 
 #define DEFAULT_COLLECTION "default"
+/* Where nobody knows better. */
+#define RETRY_AFTER_S 2
 
 static void read_body(struct moult_body_reader *reader);
 static void after_reading(struct moult_body_reader *reader);
@@ -108,17 +110,12 @@ static void read_body(struct moult_body_reader *reader) {
     json_decref(body);
 }
 
-static void refuse(struct moult_errand *errand) {
-    const struct moult_refusal *refusal = &errand->refusal;
-    moult_errand_fail(errand, refusal->kind, refusal->param, refusal->message);
-}
-
 static void after_reading(struct moult_body_reader *reader) {
     struct moult_errand *errand = errand_of_reader(reader);
     bool away_from_desk = !errand->refusal.refused && errand->kind->check != NULL &&
                           errand->kind->check(errand) > 0;
     if (errand->refusal.refused)
-        refuse(errand);
+        moult_errand_refuse(errand);
     else if (away_from_desk)
         errand->kind->then(errand);
     else
@@ -149,7 +146,7 @@ static void done(struct moult_desk_task *task, const struct moult_error *error) 
     struct moult_errand *errand = errand_of(task);
     errand->at_desk = false;
     if (errand->refusal.refused)
-        refuse(errand);
+        moult_errand_refuse(errand);
     else if (error != NULL)
         moult_errand_fail_with(errand, error);
     else if (errand->kind->then != NULL)
@@ -173,15 +170,13 @@ int moult_errand_collection(const struct moult_errand *errand, struct moult_stor
 
 /* What of it is not found, and why. */
 static void refuse_document(struct moult_errand *errand, const struct moult_write_result *result) {
-    char message[sizeof result->message + 160];
     uint32_t index = errand->kind->index_of != NULL ? errand->kind->index_of(errand, result->seq)
                                                     : 0;
-    snprintf(message, sizeof message,
-             "documents[%" PRIu32 "] is stored, but no search by vectors finds it; the others are "
-             "found. %s", index, result->message);
-    moult_errand_fail(errand,
-                      result->killed_worker ? MOULT_HTTP_BACKEND : MOULT_HTTP_NOT_EMBEDDED, NULL,
-                      message);
+    moult_refuse(&errand->refusal,
+                 result->killed_worker ? MOULT_HTTP_BACKEND : MOULT_HTTP_NOT_EMBEDDED, NULL,
+                 "documents[%" PRIu32 "] is stored, but no search by vectors finds it; the others "
+                 "are found. %.380s", index, result->message);
+    moult_errand_refuse(errand);
 }
 
 static void on_found(void *context, const struct moult_write_result *result) {
@@ -225,9 +220,10 @@ void moult_errand_answer(struct moult_errand *errand) {
     if (errand->kind->finish != NULL)
         errand->kind->finish(errand);
     if (errand->request != NULL && errand->answer.overflowed) {
-        moult_errand_fail(errand, MOULT_HTTP_INVALID, NULL,
-                          "The answer would have more bytes than one may have: ask for fewer "
-                          "documents at once, or without their texts.");
+        moult_refuse(&errand->refusal, MOULT_HTTP_INVALID, NULL,
+                     "The answer would have more bytes than one may have: ask for fewer documents "
+                     "at once, or without their texts.");
+        moult_errand_refuse(errand);
         return;
     }
     if (errand->request != NULL) {
@@ -238,13 +234,15 @@ void moult_errand_answer(struct moult_errand *errand) {
     errand_free(errand);
 }
 
-void moult_errand_fail(struct moult_errand *errand, enum moult_http_error kind, const char *param,
-                       const char *message) {
-    if (errand->request != NULL &&
-        (kind == MOULT_HTTP_UNAVAILABLE || kind == MOULT_HTTP_OVERLOADED))
-        moult_http_add_header(errand->request, "Retry-After", "2");
+void moult_errand_refuse(struct moult_errand *errand) {
+    const struct moult_refusal *refusal = &errand->refusal;
+    bool again = refusal->kind == MOULT_HTTP_UNAVAILABLE || refusal->kind == MOULT_HTTP_OVERLOADED;
+    if (errand->request != NULL && again)
+        moult_answering_number(errand->request, "Retry-After",
+                               refusal->retry_after_s > 0 ? refusal->retry_after_s
+                                                          : RETRY_AFTER_S);
     if (errand->request != NULL)
-        moult_http_fail(errand->request, kind, param, "%s", message);
+        moult_http_fail(errand->request, refusal->kind, refusal->param, "%s", refusal->message);
     errand_free(errand);
 }
 
@@ -266,5 +264,6 @@ void moult_errand_fail_with(struct moult_errand *errand, const struct moult_erro
     case MOULT_OK:
         break;
     }
-    moult_errand_fail(errand, kind, NULL, error->message);
+    moult_refuse(&errand->refusal, kind, NULL, "%s", error->message);
+    moult_errand_refuse(errand);
 }

@@ -84,8 +84,8 @@ void moult_errand_await(struct moult_errand *errand, const struct moult_collecti
 void moult_errand_answer(struct moult_errand *errand);
 /* As finish() of what awaits, whose answers are objects that run() has left open: closes it. */
 void moult_errand_close_answer(struct moult_errand *errand);
-void moult_errand_fail(struct moult_errand *errand, enum moult_http_error kind, const char *param,
-                       const char *message);
+/* With its refusal. */
+void moult_errand_refuse(struct moult_errand *errand);
 /* With what the store, or whoever else, says. */
 void moult_errand_fail_with(struct moult_errand *errand, const struct moult_error *error);
 

@@ -91,6 +91,7 @@ void moult_refuse_with(struct moult_refusal *refusal, enum moult_http_error kind
     refusal->refused = true;
     refusal->kind = kind;
     refusal->param = param;
+    refusal->retry_after_s = 0;
     vsnprintf(refusal->message, sizeof refusal->message, format, arguments);
 }
 

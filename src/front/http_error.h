@@ -40,6 +40,7 @@ struct moult_refusal {
     bool refused;
     enum moult_http_error kind;
     const char *param;         /* A constant, or NULL. */
+    uint32_t retry_after_s;    /* 0: as the one who answers sees fit. */
     char message[512];
 };
 /* Returns -1. */

@@ -60,11 +60,6 @@ static void search_gone(struct moult_errand *errand) {
     search->job = NULL;
 }
 
-static void refuse(struct moult_search *search) {
-    const struct moult_refusal *refusal = &search->errand.refusal;
-    moult_errand_fail(&search->errand, refusal->kind, refusal->param, refusal->message);
-}
-
 static void hand_in(struct moult_search *search, enum moult_search_step step) {
     search->step = step;
     moult_errand_hand_in(&search->errand);
@@ -152,7 +147,7 @@ static void begin(struct moult_search *search) {
     forget(search);
     search->attempts++;
     if (question->mode != MOULT_SEARCH_TEXT && choose_generation(search) != 0)
-        refuse(search);
+        moult_errand_refuse(&search->errand);
     else if (moult_search_selects(question))
         hand_in(search, MOULT_SEARCH_SELECT);
     else
@@ -220,9 +215,9 @@ static void on_done(struct moult_job *job) {
     struct moult_search *search = job->owner;
     struct moult_errand *errand = &search->errand;
     struct moult_answer_view *answer = &job->answer;
-    if (moult_answering_check(errand->request, job, search->question.many ? "queries" : "query",
+    if (moult_answering_check(job, search->question.many ? "queries" : "query",
                               &errand->refusal) != 0) {
-        refuse(search);
+        moult_errand_refuse(&search->errand);
         return;
     }
     moult_slots_note_asked(job);
@@ -263,8 +258,8 @@ static void ask(struct moult_search *search) {
     job->message_size = search->message_size;
     search->message = NULL;
     search->job = job;
-    if (moult_answering_submit(errand->request, job, &errand->refusal) != 0)
-        refuse(search);
+    if (moult_answering_submit(errand->server, job, &errand->refusal) != 0)
+        moult_errand_refuse(&search->errand);
 }
 
 /* ---- The beginning. */

@@ -181,6 +181,9 @@ static int read_limits(struct moult_question *question, const json_t *body,
         return REFUSE("k", "%s", error.message);
     if (question->k < 1 || question->k > MOULT_HITS_MAX)
         return REFUSE("k", "\"k\" must be from 1 to %d.", MOULT_HITS_MAX);
+    if ((uint64_t)question->k * question->count > MOULT_HITS_PER_REQUEST_MAX)
+        return REFUSE("k", "\"k\" times the number of queries is at most %d.",
+                      MOULT_HITS_PER_REQUEST_MAX);
     if (score == NULL)
         return 0;
     if (!json_is_number(score))

@@ -102,6 +102,7 @@ def test_equal_scores_come_in_the_order_of_writing(tiny, name):
     ({"queries": ["a", ""]}, "[1]"), ({"queries": ["a", None]}, "[1]"),
     ({"queries": ["a"] * 2049}, "2048"), ({"query": "a", "k": 0}, "1000"),
     ({"query": "a", "k": 1001}, "1000"), ({"query": "a", "k": "5"}, '"k"'),
+    ({"queries": ["a"] * 101, "k": 1000}, "100000"),
     ({"query": "a", "mode": "vectors"}, "vectors"), ({"query": "a", "mode": 1}, '"mode"'),
     ({"query": "a", "filter": []}, "object"), ({"query": "a", "filter": {"a": {"$x": 1}}}, "$x"),
     ({"query": "a", "filters": {}}, "filters"), ({"query": "a", "min_score": "0"}, "min_score"),
