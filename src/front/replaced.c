@@ -8,8 +8,9 @@
 #include "base/memory.h"
 
 /* Documents that are read at a time, before it is known how large they are. */
-#define READ_AT_ONCE 64
-/* Of one write, and of all together; beyond that a document is gone while it is replaced. */
+#define READ_AT_ONCE 16
+/* Of one write, and of all together; beyond that a document is gone while it is replaced. The last
+ * that are read of a write may go beyond its limit. */
 #define LIST_BYTES_MAX (16 * MOULT_MIB)
 #define TABLE_BYTES_MAX (64 * MOULT_MIB)
 
@@ -145,7 +146,7 @@ int moult_replaced_read(struct moult_replaced *table, struct moult_store *store,
         uint32_t end = count - at < READ_AT_ONCE ? count : at + READ_AT_ONCE;
         failed = read_portion(list, store, puts, at, end, error);
     }
-    if (failed == 0 && list->count > 0 && list->bytes <= LIST_BYTES_MAX)
+    if (failed == 0 && list->count > 0)
         *result = list;
     else
         list_free(list);

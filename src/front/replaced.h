@@ -17,8 +17,8 @@ struct moult_replaced_list;       /* What one write replaces. */
 struct moult_replaced *moult_replaced_open(void);
 void moult_replaced_close(struct moult_replaced *table);   /* No list is left. */
 
-/* Before moult_store_put(): reads what is there under those ids. *list may be NULL: nothing is, or
- * more than is kept. */
+/* Before moult_store_put(): reads what is there under those ids, as much of it as is kept. *list
+ * may be NULL: nothing is. */
 int moult_replaced_read(struct moult_replaced *table, struct moult_store *store,
                         const struct moult_collection *collection, const struct moult_put *puts,
                         uint32_t count, struct moult_replaced_list **list,

@@ -160,22 +160,31 @@ static void rows_of_those_that_match_are_allowed(void **state) {
     close_place(&place);
 }
 
-static void what_is_too_large_is_not_kept(void **state) {
+static void of_very_much_a_part_is_kept(void **state) {
     (void)state;
     struct place place;
-    enum { COUNT = 17 };
+    enum { COUNT = 64 };
     char *text = moult_allocate(1 << 20, 1), ids[COUNT][4];
     struct moult_put puts[COUNT];
+    uint64_t seqs[COUNT];
+    struct moult_replaced_list *list = NULL;
+    struct moult_replaced_copy copy;
     open_place(&place);
     memset(text, 'x', (1 << 20) - 1);
     for (int turn = 0; turn < 2; turn++) {
+        text[0] = (char)('a' + turn);
         for (int i = 0; i < COUNT; i++) {
             snprintf(ids[i], sizeof ids[i], "%d", i);
-            text[0] = (char)('a' + turn);
+            if (turn > 0)
+                seqs[i] = puts[i].seq;
             puts[i] = put_of(ids[i], text, "{}");
         }
-        assert_null(replace(&place, puts, COUNT));
+        list = replace(&place, puts, COUNT);
     }
+    assert_true(find(&place, seqs[0], 0, &copy));
+    moult_replaced_release(&copy);
+    assert_false(find(&place, seqs[COUNT - 1], 0, &copy));
+    moult_replaced_withdraw(list);
     free(text);
     close_place(&place);
 }
@@ -186,7 +195,7 @@ int main(void) {
         cmocka_unit_test(a_version_is_kept_with_its_chunks),
         cmocka_unit_test(of_two_with_one_id_the_later_is_the_successor),
         cmocka_unit_test(rows_of_those_that_match_are_allowed),
-        cmocka_unit_test(what_is_too_large_is_not_kept),
+        cmocka_unit_test(of_very_much_a_part_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
