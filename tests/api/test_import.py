@@ -334,7 +334,7 @@ def test_another_task_does_not_go_on(server, tmp_path):
         said = run(server, path, *other, code=1)
         assert "another task" in said and "/documents" in said
     kept = tmp_path / "elsewhere"
-    assert re.search("imported [56]00", run(server, path, "--resume-file", kept))
+    assert "imported 500" in run(server, path, "--resume-file", kept)
     assert not kept.exists()
     progress_of(path).write_text("{}")
     assert "is no progress file" in run(server, path, code=1)
