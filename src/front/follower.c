@@ -181,7 +181,11 @@ void moult_follower_in_trouble(struct moult_follower *follower, const char *mess
     moult_follower_has_news(follower);
 }
 
+/* A portion that could not be written is trouble until it is, whatever went well beside it. */
 void moult_follower_out_of_trouble(struct moult_follower *follower) {
+    for (const struct moult_portion *at = follower->first; at != NULL; at = at->next)
+        if (at->failures > 0 && at->state == MOULT_PORTION_WRITING)
+            return;
     if (follower->trouble[0] != '\0')
         moult_log_info("The documents of %s are followed again.", follower->generation->label);
     follower->trouble[0] = '\0';

@@ -44,16 +44,19 @@ def test_back_to_back_updates_of_a_tiny_model(serve, tiny):
 
 
 def cost_of_a_request(server, known):
-    """CPU time of all processes, in ms, and the median of the time of an answer; one client."""
-    count = 3000
+    """CPU time of all processes, in ms, and the median of the time of an answer; one client. The
+    time is the least of three: what else runs on the machine can only add to it."""
+    costs = []
     with known.load(server, connections=1, texts_max=1, options=["--dialects", "base64"]) as load:
         load.wait_for_answers(100)
-        before, answered = server.cpu_seconds(), load.report()["answered"]
-        load.wait_for_answers(count)
-        seconds, answered = server.cpu_seconds() - before, load.report()["answered"] - answered
+        for _ in range(3):
+            before, answered = server.cpu_seconds(), load.report()["answered"]
+            load.wait_for_answers(1000)
+            seconds = server.cpu_seconds() - before
+            costs.append(1000 * seconds / (load.report()["answered"] - answered))
         result = load.stop()
     assert_clean(result)
-    return 1000 * seconds / answered, result["latency_ms"]["all"]["p50"]
+    return min(costs), result["latency_ms"]["all"]["p50"]
 
 
 def test_nothing_is_left_of_many_updates(serve, tiny):
