@@ -110,7 +110,7 @@ class Faults:
 
     def __init__(self, path):
         self.path = path
-        self.environment = {"MOULT_FAULTS_FILE": str(path), "MOULT_FAULTS_WATCHDOG_S": "1",
+        self.environment = {"MOULT_FAULTS_FILE": str(path), "MOULT_FAULTS_WATCHDOG_S": "3",
                             "MOULT_FAULTS_STRAGGLER_S": "2"}
 
     def set(self, point=None, action=None):
