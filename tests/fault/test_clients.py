@@ -109,6 +109,7 @@ def test_a_slow_reader_holds_only_itself(serve, tiny):
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.connect(("127.0.0.1", server.port))
     slow.sendall(request(body))
+    slow.recv(100, socket.MSG_PEEK)   # While it waits itself, nobody else is admitted.
     with tiny.load(server, connections=4) as load:
         load.wait_for_answers(300)
         assert_clean(load.stop())
