@@ -90,6 +90,8 @@
 #define MOULT_FILTER_VALUES_MAX 1000               /* Of one $in or $nin. */
 #define MOULT_FILTER_FIELD_BYTES_MAX 512           /* A dotted path. */
 #define MOULT_WORDS_PER_QUERY_MAX 64               /* Of a search by words; more are not read. */
+#define MOULT_WORD_SEARCHES_MAX 128                /* Waiting: they take up to a tenth of a second
+                                                      each, in a large collection. */
 
 /* Following. */
 #define MOULT_CHUNK_TOKENS_AUTO 0xFFFFFFFFu        /* As many as the model takes. */

@@ -36,9 +36,14 @@ static void start_clock(struct moult_store *store) {
 
 /* ---- What went wrong. */
 
+bool moult_store_out_of_time(const struct moult_store *store) {
+    return (sqlite3_errcode(store->db) & 0xFF) == SQLITE_INTERRUPT && store->limit_ms > 0 &&
+           moult_clock_ns() > store->deadline_ns;
+}
+
 static int fail_interrupted(struct moult_store *store, const char *doing,
                             struct moult_error *error) {
-    if (store->limit_ms > 0 && moult_clock_ns() > store->deadline_ns)
+    if (moult_store_out_of_time(store))
         return moult_fail(error, MOULT_ERROR_UNAVAILABLE,
                           "%s: %s took longer than %" PRIu64 " ms and was given up.",
                           store->path, doing, store->limit_ms);

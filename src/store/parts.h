@@ -73,6 +73,9 @@ int moult_store_execute(struct moult_store *store, const char *sql, const char *
 /* Resets a statement: before the end of the call that used it, or the snapshot stays. */
 void moult_store_done(sqlite3_stmt *statement);
 
+/* Whether it is the time limit that the last statement has failed of. */
+bool moult_store_out_of_time(const struct moult_store *store);
+
 /* Each call begins with enter: the time limit starts, what is tallied is written, and outside of a
  * transaction a snapshot is taken. It ends with `return moult_store_leave(store, result)`. */
 int moult_store_enter(struct moult_store *store, struct moult_error *error);
@@ -137,6 +140,27 @@ int moult_store_scan_all(struct moult_store *store, uint32_t collection, bool *a
 
 int moult_words_open(struct moult_store *store, struct moult_error *error);
 void moult_words_close(struct moult_store *store);
+
+/* word_rank.c */
+
+struct moult_ranking {
+    /* The phrases of the expression that are scored: `count`, behind `skipped` that only choose
+     * the rows, and how many rows have each. */
+    uint64_t rows_with[MOULT_WORDS_PER_QUERY_MAX];
+    unsigned skipped, count;
+    uint32_t k;
+    struct moult_word_hit *hits;   /* [k], filled: `found` by score, then by seq. */
+    uint32_t found;
+    double weights[MOULT_WORDS_PER_QUERY_MAX];   /* Its own, */
+    double mean_length;                          /* of the first row on. */
+};
+
+/* The SQL function moult_rank(words, ranking), for one handle. */
+int moult_words_add_rank(fts5_api *api);
+/* Of the rows that match the expression, those of the collection and the filter. */
+int moult_words_rank(struct moult_store *store, uint32_t collection, const char *expression,
+                     const struct moult_filter *filter, struct moult_ranking *ranking,
+                     struct moult_error *error);
 
 /* word_work.c */
 

@@ -1,8 +1,8 @@
 /* Documents at rest: one SQLite file (WAL), in plain calls that may take long.
  *
- * Two handles are open at a time, each used by one thread: one writes, one reads. A handle in
- * write mode may do all that reads, too, and sees its own transaction. What a reader is told in
- * one call is one moment of the table.
+ * One handle writes and some read, each used by one thread. A handle in write mode may do all that
+ * reads, too, and sees its own transaction. What a reader is told in one call is one moment of the
+ * table.
  *
  * **seq.** Each put, each delete and each drop of a collection takes the next number of one
  * sequence over all collections. It never goes back, not after deletes, not after a restart, not
@@ -212,7 +212,8 @@ struct moult_word_hit {
 
 /* The `k` best by the words of `query`, any of which may be missing: by score, then by seq, both
  * as hits[k] has room. Nothing in a query is an operator; one without words finds nothing.
- * `filter` may be NULL. Returns how many, or -1. */
+ * `filter` may be NULL. Returns how many, or -1. In a large table, documents that have none of the
+ * query's rarer words are looked at only where there are not `k` others (words.c). */
 int moult_store_find_words(struct moult_store *store, uint32_t collection, const char *query,
                            size_t query_size, const struct moult_filter *filter, uint32_t k,
                            struct moult_word_hit *hits, struct moult_error *error);

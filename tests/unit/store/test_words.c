@@ -1,3 +1,6 @@
+#include <math.h>
+#include <sqlite3.h>
+
 #include "helper.h"
 
 #define HITS 16
@@ -160,6 +163,164 @@ static void leaves_out_what_all_have(void **state) {
     free(puts);
 }
 
+/* ---- Against SQLite's own bm25(), which looks at every row that has any of the words. */
+
+struct fill {
+    struct moult_put *puts;
+    char (*texts)[256];
+    unsigned count;
+    uint32_t numbers;          /* State. */
+};
+
+static unsigned next(struct fill *fill, unsigned below) {
+    fill->numbers = fill->numbers * 1664525u + 1013904223u;
+    return (fill->numbers >> 8) % below;
+}
+
+/* What text `i` is, is the caller's. */
+static struct fill make_texts(unsigned count) {
+    struct fill fill = {.count = count, .numbers = 42};
+    fill.puts = moult_allocate(count, sizeof *fill.puts);
+    fill.texts = moult_allocate(count, sizeof *fill.texts);
+    return fill;
+}
+
+static void put_texts(struct place *place, uint32_t collection, struct fill *fill) {
+    for (unsigned i = 0; i < fill->count; i++)
+        fill->puts[i] = (struct moult_put){
+            .text = fill->texts[i], .text_size = strlen(fill->texts[i]),
+            .metadata = i % 2 == 0 ? "{\"even\":true}" : NULL, .metadata_size = i % 2 ? 0 : 13};
+    GOOD(moult_store_begin(place->writer, &error));
+    GOOD(moult_store_put(place->writer, collection, fill->puts, fill->count, &error));
+    GOOD(moult_store_commit(place->writer, &error));
+}
+
+static void free_texts(struct fill *fill) {
+    free(fill->puts);
+    free(fill->texts);
+}
+
+/* By an expression of SQLite's, in all collections. */
+static struct found ask_sqlite(struct place *place, const char *expression, uint32_t k) {
+    struct found found = {.count = 0};
+    sqlite3 *db;
+    sqlite3_stmt *statement;
+    assert_int_equal(SQLITE_OK, sqlite3_open_v2(place->path, &db, SQLITE_OPEN_READONLY, NULL));
+    assert_int_equal(SQLITE_OK,
+                     sqlite3_prepare_v2(db, "SELECT rowid, -bm25(words) FROM words WHERE words"
+                                            " MATCH ?1 ORDER BY 2 DESC, 1 LIMIT ?2",
+                                        -1, &statement, NULL));
+    sqlite3_bind_text(statement, 1, expression, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(statement, 2, k);
+    while (sqlite3_step(statement) == SQLITE_ROW)
+        found.hits[found.count++] = (struct moult_word_hit){
+            .seq = (uint64_t)sqlite3_column_int64(statement, 0),
+            .score = sqlite3_column_double(statement, 1)};
+    sqlite3_finalize(statement);
+    sqlite3_close(db);
+    return found;
+}
+
+/* Sums of other order differ in their last bits, and where they do, two may change places. */
+static void are_equal(const struct found *found, const struct found *expected) {
+    assert_int_equal(found->count, expected->count);
+    for (int i = 0; i < found->count; i++) {
+        double score = expected->hits[i].score;
+        if (!(fabs(found->hits[i].score - score) <= 1e-12 * score))
+            fail_msg("%d: %.17g is not %.17g", i, found->hits[i].score, score);
+        bool is_tied = (i > 0 && expected->hits[i - 1].score - score <= 1e-12 * score) ||
+                       i + 1 == HITS || (i + 1 < found->count &&
+                        score - expected->hits[i + 1].score <= 1e-12 * score);
+        if (!is_tied)
+            assert_int_equal(found->hits[i].seq, expected->hits[i].seq);
+    }
+}
+
+/* Words of all frequencies, texts of all lengths, some words often in one text. */
+static void scores_are_sqlites(void **state) {
+    struct place *place = *state;
+    struct fill fill = make_texts(700);
+    uint32_t c = make_collection(place, "default", "minilm");
+    for (unsigned i = 0; i < fill.count; i++) {
+        size_t size = 0;
+        unsigned length = 1 + next(&fill, 25);
+        for (unsigned w = 0; w < length; w++) {
+            unsigned rank = 1 + next(&fill, 40), word = next(&fill, rank);
+            size += (size_t)snprintf(fill.texts[i] + size, sizeof fill.texts[i] - size,
+                                     "w%u ", word);
+        }
+    }
+    put_texts(place, c, &fill);
+    for (unsigned round = 0; round < 60; round++) {
+        char query[512] = "", expression[512] = "";
+        unsigned words = 1 + next(&fill, 20);
+        for (unsigned w = 0, first = next(&fill, 45); w < words; w++) {
+            size_t size = strlen(query), used = strlen(expression);
+            unsigned word = (first + w * 7) % 45;   /* Each once; five of them are nowhere. */
+            snprintf(query + size, sizeof query - size, "w%u ", word);
+            snprintf(expression + used, sizeof expression - used, "%s\"w%u\"",
+                     w > 0 ? " OR " : "", word);
+        }
+        uint32_t k = 1 + next(&fill, HITS);
+        struct found found = find(place, c, query, NULL, k);
+        struct found expected = ask_sqlite(place, expression, k);
+        are_equal(&found, &expected);
+    }
+    free_texts(&fill);
+}
+
+/* More than 10,000 documents, of which each of these words is in another part: "fourth" in a
+ * quarter, … Nothing has "half" alone but what only a filter or a collection of its own wants. */
+static void looks_at_the_rarer_words_first(void **state) {
+    struct place *place = *state;
+    struct fill fill = make_texts(24000);
+    uint32_t c = make_collection(place, "default", "minilm");
+    uint32_t d = make_collection(place, "small", "minilm");
+    for (unsigned i = 0; i < fill.count; i++)
+        snprintf(fill.texts[i], sizeof fill.texts[i], "%s%s%s%s%s", i % 4 == 1 ? "fourth " : "",
+                 i % 3 == 1 ? "third " : "", i % 24 < 11 ? "half half " : "",
+                 i % 4001 == 7 ? "rare " : "", i % 5 == 0 ? "more and more of it" : "it");
+    put_texts(place, c, &fill);
+    uint64_t small = put_one(place, d, "a", "half of it", NULL);
+
+    struct found found = find(place, c, "half third fourth rare", NULL, HITS);
+    struct found expected = ask_sqlite(
+        place, "\"half\" OR \"third\" OR \"fourth\" OR \"rare\"", HITS);
+    are_equal(&found, &expected);
+
+    /* In the other collection there are none of the rarer words. */
+    found = find(place, d, "half third fourth", NULL, HITS);
+    assert_int_equal(1, found.count);
+    assert_int_equal(small, found.hits[0].seq);
+
+    /* Nor behind this filter, but for five. */
+    json_t *json = json_pack("{s:{s:b}}", "even", "$exists", 1);
+    struct moult_filter *filter = moult_filter_parse(json, NULL);
+    json_decref(json);
+    found = find(place, c, "half fourth rare", filter, HITS);
+    assert_int_equal(HITS, found.count);
+    moult_filter_free(filter);
+    free_texts(&fill);
+}
+
+static void says_when_it_is_too_much(void **state) {
+    struct place *place = *state;
+    struct fill fill = make_texts(24000);
+    uint32_t c = make_collection(place, "default", "minilm");
+    struct moult_word_hit hit;
+    for (unsigned i = 0; i < fill.count; i++)
+        snprintf(fill.texts[i], sizeof fill.texts[i], "w%u w%u w%u", i % 3, 3 + i % 4, 7 + i % 5);
+    put_texts(place, c, &fill);
+    const char *query = "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11";
+    moult_store_time_limit(place->reader, 1);
+    REFUSED(MOULT_ERROR_UNAVAILABLE, "Too many documents",
+            moult_store_find_words(place->reader, c, query, strlen(query), NULL, 1, &hit,
+                                   &error));
+    moult_store_time_limit(place->reader, 0);
+    assert_int_equal(1, count_found(place, c, query) > 0);
+    free_texts(&fill);
+}
+
 /* What is put and replaced and deleted within one transaction leaves what one after another
  * would. */
 static void follows_a_whole_transaction(void **state) {
@@ -200,6 +361,8 @@ int main(void) {
         PLACE_TEST(folds_case_and_accents), PLACE_TEST(follows_changes),
         PLACE_TEST(filters),          PLACE_TEST(reads_long_queries),
         PLACE_TEST(leaves_out_what_all_have), PLACE_TEST(follows_a_whole_transaction),
+        PLACE_TEST(scores_are_sqlites), PLACE_TEST(looks_at_the_rarer_words_first),
+        PLACE_TEST(says_when_it_is_too_much),
     };
     return cmocka_run_group_tests_name("words", tests, NULL, NULL);
 }
