@@ -80,7 +80,7 @@ static void write_documents_of(struct moult_buffer *out, const struct moult_serv
 }
 
 static void write_documents(struct moult_buffer *out, const struct moult_server *server) {
-    static const char *const queues[] = {"write", "read", "read_later"};
+    static const char *const queues[] = {"write", "read", "read_later", "words"};
     if (server->desk == NULL)
         return;
     moult_metrics_head(out, "moult_documents", "gauge", "Documents that are stored.");
@@ -91,7 +91,7 @@ static void write_documents(struct moult_buffer *out, const struct moult_server 
                             moult_search_mode_names[mode], server->metrics.queries[mode]);
     moult_metrics_head(out, "moult_store_waiting", "gauge",
                        "What waits for the store's threads, or is being done by them, now.");
-    for (unsigned queue = 0; queue <= MOULT_DESK_READ_LATER; queue++)
+    for (unsigned queue = 0; queue < MOULT_DESK_QUEUES; queue++)
         moult_buffer_format(out, "moult_store_waiting{queue=\"%s\"} %u\n", queues[queue],
                             moult_desk_waiting(server->desk, (enum moult_desk_queue)queue));
 }

@@ -17,22 +17,42 @@
 #define GROUP_BYTES_MAX (16 * MOULT_MIB)
 /* Longer than any read should take: what comes behind it waits as long. */
 #define READ_MS_MAX 10000
+#define WORDS_MS_MAX 3000
 
-enum { QUEUES = MOULT_DESK_READ_LATER + 1 };
+enum { QUEUES = MOULT_DESK_QUEUES, READERS = 2 };
 
 struct queue {
     struct moult_desk_task *first, **end;
 };
 
+/* What the threads that read do: their own queues, one before the other. */
+static const struct reader_kind {
+    const char *name;
+    enum moult_desk_queue queue, later;       /* The same: it has one. */
+    unsigned ms_max;
+} reader_kinds[READERS] = {
+    {"moult-reader", MOULT_DESK_READ, MOULT_DESK_READ_LATER, READ_MS_MAX},
+    {"moult-words", MOULT_DESK_WORDS, MOULT_DESK_WORDS, WORDS_MS_MAX},
+};
+
+struct reader {
+    const struct reader_kind *kind;
+    struct moult_desk *desk;
+    uv_thread_t thread;
+    struct moult_store *store;                /* The thread's, once that runs. */
+    uv_cond_t to_read;
+};
+
 struct moult_desk {
     char *path;
     uv_async_t async;
-    uv_thread_t writing, reading;
-    struct moult_store *writer, *reader;      /* Each of its thread, once that runs. */
+    uv_thread_t writing;
+    struct moult_store *writer;               /* The thread's, once that runs. */
+    struct reader readers[READERS];
     unsigned open[QUEUES];                    /* Handed in and not done. The loop's. */
     bool stopping, given_away;                /* The loop's, too. */
     uv_mutex_t lock;
-    uv_cond_t to_write, to_read;
+    uv_cond_t to_write;
     struct queue queues[QUEUES], finished;    /* And all that follows: under the lock. */
     bool held, is_writing, ending;
 };
@@ -85,16 +105,16 @@ static int open_writer(struct moult_desk *desk, struct moult_error *error) {
     return desk->writer != NULL ? 0 : -1;
 }
 
-static int open_reader(struct moult_desk *desk, struct moult_error *error) {
-    if (desk->reader != NULL)
+static int open_reader(struct reader *reader, struct moult_error *error) {
+    if (reader->store != NULL)
         return 0;
-    desk->reader = moult_store_open(desk->path, MOULT_STORE_READ, error);
-    if (desk->reader == NULL)
+    reader->store = moult_store_open(reader->desk->path, MOULT_STORE_READ, error);
+    if (reader->store == NULL)
         return -1;
-    moult_store_time_limit(desk->reader, READ_MS_MAX);
+    moult_store_time_limit(reader->store, reader->kind->ms_max);
     /* A first look opens the log as well, so that files do not come to be open some time later. */
     struct moult_store_numbers numbers;
-    return moult_store_count(desk->reader, &numbers, error);
+    return moult_store_count(reader->store, &numbers, error);
 }
 
 /* Writing. */
@@ -205,24 +225,26 @@ static void write_for_ever(void *context) {
 /* Reading. */
 
 static void read_for_ever(void *context) {
-    struct moult_desk *desk = context;
+    struct reader *reader = context;
+    struct moult_desk *desk = reader->desk;
+    struct moult_desk_task *task;
     struct queue done;
-    prctl(PR_SET_NAME, "moult-reader");
+    prctl(PR_SET_NAME, reader->kind->name);
     queue_init(&done);
     uv_mutex_lock(&desk->lock);
     for (;;) {
-        struct moult_desk_task *task = take_first(&desk->queues[MOULT_DESK_READ]);
+        task = take_first(&desk->queues[reader->kind->queue]);
         if (task == NULL)
-            task = take_first(&desk->queues[MOULT_DESK_READ_LATER]);
+            task = take_first(&desk->queues[reader->kind->later]);
         if (task == NULL && desk->ending)
             break;
         if (task == NULL) {
-            uv_cond_wait(&desk->to_read, &desk->lock);
+            uv_cond_wait(&reader->to_read, &desk->lock);
             continue;
         }
         uv_mutex_unlock(&desk->lock);
-        task->failed = open_reader(desk, &task->error) != 0 ||
-                       task->run(task, desk->reader, &task->error) != 0;
+        task->failed = open_reader(reader, &task->error) != 0 ||
+                       task->run(task, reader->store, &task->error) != 0;
         uv_mutex_lock(&desk->lock);
         append(&done, task);
         finish(desk, &done);
@@ -249,8 +271,17 @@ static void on_finished(uv_async_t *async) {
 
 static void start(struct moult_desk *desk, uv_loop_t *loop) {
     MOULT_REQUIRE(uv_async_init(loop, &desk->async, on_finished) == 0);
-    MOULT_REQUIRE(uv_thread_create(&desk->writing, write_for_ever, desk) == 0 &&
-                  uv_thread_create(&desk->reading, read_for_ever, desk) == 0);
+    MOULT_REQUIRE(uv_thread_create(&desk->writing, write_for_ever, desk) == 0);
+    for (unsigned i = 0; i < READERS; i++)
+        MOULT_REQUIRE(uv_thread_create(&desk->readers[i].thread, read_for_ever,
+                                       &desk->readers[i]) == 0);
+}
+
+static int open_handles(struct moult_desk *desk, struct moult_error *error) {
+    int result = open_writer(desk, error);
+    for (unsigned i = 0; i < READERS && result == 0; i++)
+        result = open_reader(&desk->readers[i], error);
+    return result;
 }
 
 struct moult_desk *moult_desk_open(uv_loop_t *loop, const char *folder, bool as_guest,
@@ -262,9 +293,12 @@ struct moult_desk *moult_desk_open(uv_loop_t *loop, const char *folder, bool as_
     queue_init(&desk->finished);
     for (unsigned i = 0; i < QUEUES; i++)
         queue_init(&desk->queues[i]);
-    MOULT_REQUIRE(uv_mutex_init(&desk->lock) == 0 && uv_cond_init(&desk->to_write) == 0 &&
-                  uv_cond_init(&desk->to_read) == 0);
-    if (as_guest || (open_writer(desk, error) == 0 && open_reader(desk, error) == 0)) {
+    MOULT_REQUIRE(uv_mutex_init(&desk->lock) == 0 && uv_cond_init(&desk->to_write) == 0);
+    for (unsigned i = 0; i < READERS; i++) {
+        desk->readers[i] = (struct reader){.kind = &reader_kinds[i], .desk = desk};
+        MOULT_REQUIRE(uv_cond_init(&desk->readers[i].to_read) == 0);
+    }
+    if (as_guest || open_handles(desk, error) == 0) {
         start(desk, loop);
         return desk;
     }
@@ -283,6 +317,14 @@ static void fail_later(struct moult_desk *desk, struct moult_desk_task *task) {
     uv_async_send(&desk->async);
 }
 
+/* Whoever works that queue off. */
+static uv_cond_t *worker_of(struct moult_desk *desk, enum moult_desk_queue queue) {
+    for (unsigned i = 0; i < READERS; i++)
+        if (reader_kinds[i].queue == queue || reader_kinds[i].later == queue)
+            return &desk->readers[i].to_read;
+    return &desk->to_write;
+}
+
 void moult_desk_hand_in(struct moult_desk *desk, enum moult_desk_queue queue,
                         struct moult_desk_task *task) {
     task->queue = queue;
@@ -293,7 +335,7 @@ void moult_desk_hand_in(struct moult_desk *desk, enum moult_desk_queue queue,
         fail_later(desk, task);
     } else {
         append(&desk->queues[queue], task);
-        uv_cond_signal(queue == MOULT_DESK_WRITE ? &desk->to_write : &desk->to_read);
+        uv_cond_signal(worker_of(desk, queue));
     }
     uv_mutex_unlock(&desk->lock);
 }
@@ -355,19 +397,23 @@ void moult_desk_close_handles(struct moult_desk *desk) {
     uv_mutex_lock(&desk->lock);
     desk->ending = true;
     uv_cond_signal(&desk->to_write);
-    uv_cond_signal(&desk->to_read);
+    for (unsigned i = 0; i < READERS; i++)
+        uv_cond_signal(&desk->readers[i].to_read);
     uv_mutex_unlock(&desk->lock);
     uv_thread_join(&desk->writing);
-    uv_thread_join(&desk->reading);
+    for (unsigned i = 0; i < READERS; i++)
+        uv_thread_join(&desk->readers[i].thread);
     uv_close((uv_handle_t *)&desk->async, NULL);
 }
 
 void moult_desk_free(struct moult_desk *desk) {
     moult_store_close(desk->writer);
-    moult_store_close(desk->reader);
+    for (unsigned i = 0; i < READERS; i++) {
+        moult_store_close(desk->readers[i].store);
+        uv_cond_destroy(&desk->readers[i].to_read);
+    }
     uv_mutex_destroy(&desk->lock);
     uv_cond_destroy(&desk->to_write);
-    uv_cond_destroy(&desk->to_read);
     free(desk->path);
     free(desk);
 }

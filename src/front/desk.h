@@ -1,13 +1,15 @@
 /* The desk: where the loop hands in what is to be done with the store, and gets it back done.
  *
- * SQLite waits for disks, so the loop never calls it. Two threads do, each with a handle of its
- * own: one writes, one reads. What is handed in is a task, which is part of its owner's struct.
+ * SQLite waits for disks, so the loop never calls it. Three threads do, each with a handle of its
+ * own: one writes, one reads, and one searches for words, which may take long, so that nobody else
+ * waits for it. What is handed in is a task, which is part of its owner's struct.
  *
  *   queue         worked off
  *   ───────────── ─────────────────────────────────────────────────────────────────────────────
  *   WRITE         all that wait together, in their order: one transaction and one sync for all
  *   READ          one after the other, in their order
  *   READ_LATER    like READ, whenever no READ waits
+ *   WORDS         like READ, in the thread that searches for words
  *
  * A write that fails with INVALID, LIMIT or MISSING has changed nothing, and its neighbours go on.
  * After another error the transaction is lost (store.h); then each of its tasks is run again
@@ -28,7 +30,8 @@
 struct moult_desk;
 struct moult_store;
 
-enum moult_desk_queue { MOULT_DESK_WRITE, MOULT_DESK_READ, MOULT_DESK_READ_LATER };
+enum moult_desk_queue { MOULT_DESK_WRITE, MOULT_DESK_READ, MOULT_DESK_READ_LATER, MOULT_DESK_WORDS,
+                        MOULT_DESK_QUEUES };
 
 struct moult_desk_task {
     /* Set by the owner, who leaves the task and all that `run` touches alone until `done`. */

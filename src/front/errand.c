@@ -66,6 +66,7 @@ void *moult_errand_open(struct moult_http_request *request, const struct moult_e
     errand->request = request;
     errand->server = server;
     errand->status = 200;
+    errand->queue = kind->queue;
     errand->task.run = run;
     errand->task.done = done;
     moult_buffer_init(&errand->answer, MOULT_DOCUMENTS_ANSWER_BYTES_MAX);
@@ -130,7 +131,7 @@ void moult_errand_hand_in(struct moult_errand *errand) {
         return;
     }
     errand->at_desk = true;
-    moult_desk_hand_in(errand->server->desk, errand->kind->queue, &errand->task);
+    moult_desk_hand_in(errand->server->desk, errand->queue, &errand->task);
 }
 
 static int run(struct moult_desk_task *task, struct moult_store *store,

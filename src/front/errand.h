@@ -22,7 +22,7 @@ struct moult_errand;
 
 struct moult_errand_kind {
     size_t size;                      /* Of its struct. */
-    enum moult_desk_queue queue;
+    enum moult_desk_queue queue;      /* Where it is handed in first. */
     bool takes_lists;                 /* Its body may be a list. */
 
     /* Each but then() and those below it may refuse by moult_refuse(&errand->refusal, …), and
@@ -49,6 +49,8 @@ struct moult_errand {
     struct moult_server *server;
     char collection[MOULT_COLLECTION_NAME_BYTES_MAX + 1];
     struct moult_refusal refusal;
+    enum moult_desk_queue queue;             /* The next time at the desk; of its kind to begin
+                                                with. */
 
     /* The answer, as run() and then() make it. */
     unsigned status;                         /* 200 to begin with. */

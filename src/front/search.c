@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/memory.h"
 #include "front/answering.h"
 
@@ -61,8 +62,27 @@ static void search_gone(struct moult_errand *errand) {
 }
 
 static void hand_in(struct moult_search *search, enum moult_search_step step) {
+    bool finds_words =
+        step == MOULT_SEARCH_SELECT && search->question.mode != MOULT_SEARCH_VECTOR;
     search->step = step;
+    search->errand.queue = finds_words ? MOULT_DESK_WORDS : MOULT_DESK_READ;
     moult_errand_hand_in(&search->errand);
+}
+
+/* Words take their time in a large collection, and one search after the other. */
+static void select_rows(struct moult_search *search) {
+    struct moult_errand *errand = &search->errand;
+    unsigned waiting = moult_desk_waiting(errand->server->desk, MOULT_DESK_WORDS);
+    bool is_new = search->attempts == 1;
+    if (search->question.mode == MOULT_SEARCH_VECTOR || !is_new ||
+        waiting < MOULT_WORD_SEARCHES_MAX) {
+        hand_in(search, MOULT_SEARCH_SELECT);
+        return;
+    }
+    moult_refuse(&errand->refusal, MOULT_HTTP_OVERLOADED, NULL,
+                 "%u searches by words wait already; at most %u may. Try again in a moment.",
+                 waiting, MOULT_WORD_SEARCHES_MAX);
+    moult_errand_refuse(errand);
 }
 
 /* ---- Which model. */
@@ -149,7 +169,7 @@ static void begin(struct moult_search *search) {
     if (question->mode != MOULT_SEARCH_TEXT && choose_generation(search) != 0)
         moult_errand_refuse(&search->errand);
     else if (moult_search_selects(question))
-        hand_in(search, MOULT_SEARCH_SELECT);
+        select_rows(search);
     else
         ask(search);
 }

@@ -3,7 +3,8 @@
  *   step       who does it         what
  *   ────────── ─────────────────── ───────────────────────────────────────────────────────────────
  *   LOOK_UP    the desk            the collection's number and slot
- *   SELECT     the desk            a filter's rows in the space of one model; hits by words
+ *   SELECT     the desk            a filter's rows in the space of one model; hits by words, which
+ *                                  a thread of their own looks for
  *   ASK        a worker            one job: the queries' vectors, and the hits nearest to them
  *   SHOW       the desk            the documents of the hits, and with them the answer
  *

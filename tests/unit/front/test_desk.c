@@ -201,6 +201,35 @@ static void test_answers_are_read_before_the_rest(void **state) {
     close_bench(&bench);
 }
 
+/* And not even before: what looks for words holds up nobody but its like. */
+static void test_words_hold_up_nobody_else(void **state) {
+    (void)state;
+    uv_sem_t go, began;
+    struct errand first = {.waits_for = &go, .tells = &began}, second = {0};
+    struct errand read = {0}, later = {0}, write = {0};
+    struct bench bench;
+    open_bench(&bench, false);
+    uv_sem_init(&go, 0);
+    uv_sem_init(&began, 0);
+    hand_in(&bench, &first, 0, MOULT_DESK_WORDS);
+    uv_sem_wait(&began);
+    hand_in(&bench, &second, 1, MOULT_DESK_WORDS);
+    hand_in(&bench, &read, 2, MOULT_DESK_READ);
+    hand_in(&bench, &later, 3, MOULT_DESK_READ_LATER);
+    hand_in(&bench, &write, 4, MOULT_DESK_WRITE);
+    wait_for(&bench, 3);
+    assert_true(read.heard && later.heard && write.heard);
+    assert_int_equal(second.runs, 0);
+    assert_int_equal(moult_desk_waiting(bench.desk, MOULT_DESK_WORDS), 2);
+    uv_sem_post(&go);
+    wait_for(&bench, 5);
+    assert_int_equal(bench.order[3], 0);
+    assert_int_equal(bench.order[4], 1);
+    uv_sem_destroy(&go);
+    uv_sem_destroy(&began);
+    close_bench(&bench);
+}
+
 static void test_what_has_not_begun_can_be_withdrawn(void **state) {
     (void)state;
     struct errand errands[4] = {0};
@@ -287,6 +316,7 @@ int main(void) {
         cmocka_unit_test(test_after_a_lost_transaction_each_has_its_own),
         cmocka_unit_test(test_one_that_was_unlucky_is_written_after_all),
         cmocka_unit_test(test_answers_are_read_before_the_rest),
+        cmocka_unit_test(test_words_hold_up_nobody_else),
         cmocka_unit_test(test_what_has_not_begun_can_be_withdrawn),
         cmocka_unit_test(test_a_guest_writes_nothing_before_it_owns),
         cmocka_unit_test(test_the_end_leaves_nobody_waiting),
