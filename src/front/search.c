@@ -11,6 +11,7 @@
 #include "front/answering.h"
 
 static void ask(struct moult_search *search);
+static void begin(struct moult_search *search);
 
 /* ---- Its lifetime. */
 
@@ -128,12 +129,28 @@ static int check_vector(struct moult_search *search, const struct moult_generati
                         question->C, moult_generation_label(generation), C);
 }
 
+/* A filter's rows are of a generation's space, which is not known before its worker has told which
+ * model it is, nor before the space has been made: at a first start, or with other chunks. The
+ * search is early then: it is asked as it would be without its filter, and so waits for what all
+ * others wait for. Once that is answered there is a space, and all is done again. */
+static int choose_space(struct moult_search *search) {
+    struct moult_followers *followers = search->errand.server->followers;
+    search->space = moult_followers_space(followers, search->generation);
+    search->early = search->space == 0;
+    if (!search->early || search->attempts < MOULT_SEARCH_ATTEMPTS)
+        return 0;
+    return moult_refuse(&search->errand.refusal, MOULT_HTTP_UNAVAILABLE, NULL,
+                        "The vectors of %s are not there yet. Until they are, \"mode\": \"text\" "
+                        "searches by words.", moult_generation_label(search->generation));
+}
+
 /* A question that belongs to one exact model holds it: it names it, brings a vector of it, or has
  * a filter, whose rows are of its space. */
 static int choose_generation(struct moult_search *search) {
     const struct moult_question *question = &search->question;
     struct moult_target target;
     let_go_of_generation(search);
+    search->early = false;
     if (choose_slot(search, &target) != 0)
         return -1;
     search->slot = target.slot;
@@ -150,13 +167,7 @@ static int choose_generation(struct moult_search *search) {
         return -1;
     if (question->filter == NULL || search->collection.number == 0)
         return 0;
-    search->space = moult_followers_space(search->errand.server->followers, search->generation);
-    return search->space != 0
-               ? 0
-               : moult_refuse(&search->errand.refusal, MOULT_HTTP_UNAVAILABLE, NULL,
-                              "The vectors of %s are not there yet. Until they are, \"mode\": "
-                              "\"text\" searches by words.",
-                              moult_generation_label(search->generation));
+    return choose_space(search);
 }
 
 /* ---- From step to step. */
@@ -168,7 +179,7 @@ static void begin(struct moult_search *search) {
     search->attempts++;
     if (question->mode != MOULT_SEARCH_TEXT && choose_generation(search) != 0)
         moult_errand_refuse(&search->errand);
-    else if (moult_search_selects(question))
+    else if (moult_search_selects(question) && !search->early)
         select_rows(search);
     else
         ask(search);
@@ -240,6 +251,12 @@ static void on_done(struct moult_job *job) {
         moult_errand_refuse(&search->errand);
         return;
     }
+    search->job = NULL;
+    if (search->early) {
+        moult_job_close(job);
+        begin(search);
+        return;
+    }
     moult_slots_note_asked(job);
     moult_metrics_count_job(&errand->server->metrics, job);
     let_go_of_generation(search);
@@ -255,7 +272,6 @@ static void on_done(struct moult_job *job) {
     answer->found = NULL;
     answer->ends = NULL;
     answer->vectors = NULL;
-    search->job = NULL;
     moult_job_close(job);
     hand_in(search, MOULT_SEARCH_SHOW);
 }

@@ -17,6 +17,8 @@
  *   - Where hits are too few for that, more are asked for, at most MOULT_SEARCH_ATTEMPTS times.
  *   - Rows that came behind a filter's are let through, and their documents looked at when they are
  *     shown: they may be all that is left of one that matched.
+ *   - Of a model that has just been started nobody knows yet where its rows are: a search with a
+ *     filter is asked without it first, and that answer is nobody's.
  *   - Rows belong to one model, so a search with a filter is pinned to the generation whose rows
  *     they are; where another one serves when they have been selected, all is done again. */
 #ifndef MOULT_FRONT_SEARCH_H
@@ -76,6 +78,7 @@ struct moult_search {
     struct moult_generation *generation;   /* Held: whose rows are selected, or whose vector it is,
                                               or who has answered. */
     uint32_t space;                        /* Of that generation. */
+    bool early;                            /* It is not there yet. */
 
     /* Of SELECT. */
     struct moult_allowed allowed;

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/limits.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -92,6 +93,7 @@ static int find_words(struct moult_search *search, struct moult_store *store,
     uint32_t count = search->question.count;
     uint64_t begun_ns = moult_clock_ns();
     int result = 0;
+    moult_fault_point("search-words");
     if (search->word_ends == NULL)
         search->word_ends = moult_allocate(count, sizeof *search->word_ends);
     while (result == 0 && search->words_done < count) {
