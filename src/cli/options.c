@@ -129,6 +129,13 @@ static int take(const struct moult_command_line *line, const struct moult_option
     return complain(line, "%s", message);
 }
 
+/* Kubernetes sets MOULT_PORT=tcp://10.0.0.1:80 in each container beside a service that is called
+ * moult. */
+static bool is_meant(const struct moult_option *option, const char *value) {
+    return value != NULL && value[0] != '\0' &&
+           !(option->kind == MOULT_OPTION_PORT && strncmp(value, "tcp://", 6) == 0);
+}
+
 /* Presets first, then the environment; the command line comes last and wins. */
 static int take_presets(const struct moult_command_line *line) {
     for (unsigned i = 0; i < line->option_count; i++) {
@@ -142,7 +149,7 @@ static int take_presets(const struct moult_command_line *line) {
             continue;
         variable_of(option, variable);
         struct found set = {variable, getenv(variable)};
-        if (set.value == NULL || set.value[0] == '\0')
+        if (!is_meant(option, set.value))
             continue;
         if (option->kind == MOULT_OPTION_LIST)
             add_with_commas(option->target, set.value);

@@ -132,6 +132,9 @@ static void the_environment_comes_before_the_command_line(void **unused) {
     assert_int_equal(got.port, 82);
     setenv("MOULT_PORT", "x", 1);
     expect("", MOULT_PARSED_WRONG);
+    setenv("MOULT_PORT", "tcp://10.0.0.1:80", 1);   /* Of Kubernetes, for a service "moult". */
+    expect("", MOULT_PARSED_OK);
+    assert_int_equal(got.port, 8080);
     setenv("MOULT_PORT", "", 1);
     expect("", MOULT_PARSED_OK);
     assert_int_equal(got.port, 8080);
