@@ -8,6 +8,11 @@ static double number_in(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }
 
+static const char *text_in(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "?";
+}
+
 void moult_report_print_summary(const json_t *report, const char *indent) {
     const char *summary = json_string_value(json_object_get(report, "summary"));
     if (summary != NULL)
@@ -43,6 +48,11 @@ static void print_gate(const json_t *gate) {
            number_in(gate, "better"), number_in(gate, "worse"));
 }
 
+static void print_precision(const json_t *precision) {
+    printf("  computed in %s before, in %s now\n", text_in(precision, "old"),
+           text_in(precision, "new"));
+}
+
 static void print_unmatched(const json_t *unmatched) {
     printf("  searches with a min_score that find nothing: %.0f before, %.0f now, of %.0f\n",
            number_in(unmatched, "old"), number_in(unmatched, "new"),
@@ -58,6 +68,8 @@ void moult_report_print(const json_t *report) {
            number_in(report, "texts"), number_in(report, "seconds"),
            json_is_true(json_object_get(report, "cut_short")) ? ", when time ran out" : "",
            number_in(report, "queries"), number_in(report, "documents"));
+    if (json_object_get(report, "precision") != NULL)
+        print_precision(json_object_get(report, "precision"));
     if (json_object_get(report, "gate") != NULL)
         print_gate(json_object_get(report, "gate"));
     if (json_object_get(report, "unmatched") != NULL)

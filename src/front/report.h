@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/precision.h"
 
 /* With fewer texts nothing can be said. */
 #define MOULT_REPORT_TEXTS_MIN 30u
@@ -39,6 +40,7 @@ struct moult_unmatched {
 struct moult_report {
     uint32_t texts, queries, documents;       /* Compared; of them, with either prompt. */
     uint32_t old_dimensions, new_dimensions;
+    enum moult_precision old_precision, new_precision;   /* AUTO: not known. */
     double seconds;                           /* What it took. */
     bool cut_short;                           /* Time ran out before the last text. */
     /* All below is 0 where `texts` is below MOULT_REPORT_TEXTS_MIN. Of the nearest ten of each text

@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/precision.h"
 
 #define SENTENCE_BYTES_MAX 1024
 /* What moves a threshold: scores that differ by less are the same to anybody. */
@@ -65,6 +66,12 @@ static void describe_texts(struct moult_buffer *out, const struct moult_report *
                                                : "thresholds can stay.");
 }
 
+static void describe_precision(struct moult_buffer *out, const struct moult_report *report) {
+    moult_buffer_format(out, "%sIt computes in %s, the one before in %s.", out->size > 0 ? " " : "",
+                        moult_precision_name(report->new_precision),
+                        moult_precision_name(report->old_precision));
+}
+
 static void describe_gate(struct moult_buffer *out, const struct moult_gate_figures *gate) {
     moult_buffer_format(out,
                         "%sOf %u queries of the gate nDCG@10 is %.4f, before %.4f: better at %u, "
@@ -84,6 +91,11 @@ static void describe_unmatched(struct moult_buffer *out, const struct moult_unma
                         unmatched->old_none);
 }
 
+static bool knows_precision(const struct moult_report *report) {
+    return report->old_precision != MOULT_PRECISION_AUTO &&
+           report->new_precision != MOULT_PRECISION_AUTO;
+}
+
 char *moult_report_sentence(const struct moult_report *report) {
     struct moult_buffer out;
     moult_buffer_init(&out, SENTENCE_BYTES_MAX);
@@ -93,6 +105,8 @@ char *moult_report_sentence(const struct moult_report *report) {
         describe_gate(&out, &report->gate);
     if (report->unmatched.searches > 0)
         describe_unmatched(&out, &report->unmatched);
+    if (knows_precision(report) && report->old_precision != report->new_precision)
+        describe_precision(&out, report);
     return moult_buffer_take(&out, NULL);
 }
 
@@ -148,6 +162,11 @@ json_t *moult_report_json(const struct moult_report *report) {
                                (int)report->old_dimensions, "new", (int)report->new_dimensions,
                                "seconds", number(report->seconds), "cut_short",
                                report->cut_short);
+    if (knows_precision(report))
+        json_object_set_new(object, "precision",
+                            json_pack("{s:s, s:s}", "old",
+                                      moult_precision_name(report->old_precision), "new",
+                                      moult_precision_name(report->new_precision)));
     if (report->texts >= MOULT_REPORT_TEXTS_MIN) {
         json_object_set_new(object, "overlap",
                             figures_json(report->overlap_mean, moult_report_overlap_percents,
@@ -251,9 +270,21 @@ static int read_unmatched(const json_t *object, struct moult_unmatched *unmatche
     return read_count(object, "new", unmatched->searches, &unmatched->new_none, error);
 }
 
+/* Reports of older programs have none. */
+static int read_precision(const json_t *object, const char *key, enum moult_precision *precision,
+                          struct moult_error *error) {
+    const char *name = json_string_value(json_object_get(object, key));
+    if (object == NULL)
+        return 0;
+    if (name == NULL || !moult_precision_parse(name, precision))
+        return moult_fail(error, MOULT_ERROR_INVALID, "\"report\" has no good \"precision\".");
+    return 0;
+}
+
 int moult_report_read(const json_t *object, struct moult_report *report,
                       struct moult_error *error) {
     const json_t *dimensions = json_object_get(object, "dimensions");
+    const json_t *precision = json_object_get(object, "precision");
     *report = (struct moult_report){
         .cut_short = json_is_true(json_object_get(object, "cut_short"))};
     if (read_count(object, "texts", MOULT_ASKED_TEXTS_MAX, &report->texts, error) != 0 ||
@@ -261,6 +292,8 @@ int moult_report_read(const json_t *object, struct moult_report *report,
         read_count(object, "documents", report->texts, &report->documents, error) != 0 ||
         read_count(dimensions, "old", MOULT_DIMENSIONS_MAX, &report->old_dimensions, error) != 0 ||
         read_count(dimensions, "new", MOULT_DIMENSIONS_MAX, &report->new_dimensions, error) != 0 ||
+        read_precision(precision, "old", &report->old_precision, error) != 0 ||
+        read_precision(precision, "new", &report->new_precision, error) != 0 ||
         read_number(object, "seconds", 0, 1e6, &report->seconds, error) != 0 ||
         read_gate(json_object_get(object, "gate"), &report->gate, error) != 0 ||
         read_unmatched(json_object_get(object, "unmatched"), &report->unmatched, error) != 0)

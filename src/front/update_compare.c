@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/precision.h"
 #include "front/update_run.h"
 
 /* An update is held up for so long at most; where a person looks at it first, it may take its
@@ -20,9 +21,31 @@ bool moult_update_wants_comparison(const struct moult_update *update) {
            strcmp(current->fingerprint, update->candidate->fingerprint) != 0;
 }
 
-static void keep_report(struct moult_update *update, const struct moult_report *report) {
-    update->report = moult_allocate(1, sizeof *report);
-    *update->report = *report;
+static enum moult_precision precision_of(const struct moult_generation *generation) {
+    enum moult_precision precision;
+    return moult_precision_parse(generation->report.precision, &precision) ? precision
+                                                                           : MOULT_PRECISION_AUTO;
+}
+
+struct moult_report *moult_update_report(struct moult_update *update) {
+    const struct moult_generation *current = update->slot->current;
+    if (update->report == NULL) {
+        update->report = moult_allocate(1, sizeof *update->report);
+        *update->report = (struct moult_report){
+            .old_dimensions = current->report.dimensions,
+            .new_dimensions = update->candidate->report.dimensions,
+            .old_precision = precision_of(current),
+            .new_precision = precision_of(update->candidate)};
+    }
+    return update->report;
+}
+
+static void keep_report(struct moult_update *update, const struct moult_report *compared) {
+    struct moult_report *report = moult_update_report(update);
+    enum moult_precision old = report->old_precision, new = report->new_precision;
+    *report = *compared;
+    report->old_precision = old;
+    report->new_precision = new;
     if (report->texts < MOULT_REPORT_TEXTS_MIN)
         return;
     char *sentence = moult_report_sentence(report);

@@ -183,6 +183,8 @@ json_t *moult_update_documents_json(const struct moult_update *update);
 /* update_compare.c */
 bool moult_update_wants_comparison(const struct moult_update *update);
 void moult_update_compare(struct moult_update *update);
+/* Its report, made where there is none yet. */
+struct moult_report *moult_update_report(struct moult_update *update);
 void moult_update_stop_comparing(struct moult_update *update);
 void moult_update_note_report(const struct moult_update *update,
                               struct moult_state_event *event);

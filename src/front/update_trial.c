@@ -39,17 +39,8 @@ bool moult_update_wants_trial(const struct moult_update *update) {
            (wants_gate(update) || wants_asked(update));
 }
 
-static struct moult_report *report_of(struct moult_update *update) {
-    if (update->report == NULL) {
-        update->report = moult_allocate(1, sizeof *update->report);
-        update->report->old_dimensions = update->slot->current->report.dimensions;
-        update->report->new_dimensions = update->candidate->report.dimensions;
-    }
-    return update->report;
-}
-
 static void keep(struct moult_update *update, const struct moult_trial_result *result) {
-    struct moult_report *report = report_of(update);
+    struct moult_report *report = moult_update_report(update);
     char *sentence;
     if (result->gate.queries > 0)
         report->gate = result->gate;

@@ -133,6 +133,20 @@ def test_other_dimensions(server, tiny, tmp_path):
     assert "overlap" in report and "cosine" not in report
 
 
+def test_the_precision_is_told(serve, tiny):
+    """Each model's own, as /info has it; the tables of the command line have it, too."""
+    server = serve(tiny["a"], options=[ALLOW, tiny.place, "--precision", "int8"])
+    ask(server, TEXTS[:30])
+    answer = server.update(tiny["b"]).json
+    assert answer["report"]["precision"] == {"old": "int8", "new": "int8"}
+    assert "computes" not in answer["report"]["summary"]
+    assert server.get("/info").json["precision"] == "int8"
+    shown = moult("status", answer["id"], "--url", f"http://127.0.0.1:{server.port}")
+    assert b"computed in int8 before, in int8 now" in shown.stdout
+    few = serve(tiny["a"], options=[ALLOW, tiny.place, "--precision", "f32"])
+    assert few.update(tiny["b"]).json["report"]["precision"] == {"old": "f32", "new": "f32"}
+
+
 def test_a_person_sees_it_before_saying_when(server, tiny):
     ask(server)
     answer = server.update(tiny["b"], cutover="manual").json

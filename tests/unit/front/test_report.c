@@ -171,6 +171,10 @@ static void json_comes_back(void **state) {
     (void)state;
     struct moult_report few = {.texts = 3, .queries = 1, .documents = 2, .old_dimensions = 8,
                                .new_dimensions = 4};
+    struct moult_report precise = close_report();
+    precise.old_precision = MOULT_PRECISION_F32;
+    precise.new_precision = MOULT_PRECISION_INT8;
+    is_read_as_it_was_written(precise);
     is_read_as_it_was_written(close_report());
     is_read_as_it_was_written(other_report());
     is_read_as_it_was_written(few);
@@ -195,6 +199,39 @@ static void the_gate_is_in_the_sentence(void **state) {
     assert_string_equal(sentence, "Of 76 queries of the gate nDCG@10 is 0.3933, before 0.4237: "
                                   "better at 20, worse at 31.");
     free(sentence);
+}
+
+/* It is said where it is known, in words only where it changes. */
+static void the_precision_is_told(void **state) {
+    (void)state;
+    struct moult_report report = close_report();
+    static const char words[] = " It computes in int8, the one before in f32.";
+    const char *old, *new;
+    json_t *json = moult_report_json(&report);
+    assert_null(json_object_get(json, "precision"));
+    json_decref(json);
+    report.old_precision = report.new_precision = MOULT_PRECISION_INT8;
+    char *sentence = moult_report_sentence(&report);
+    assert_null(strstr(sentence, "computes"));
+    free(sentence);
+    report.old_precision = MOULT_PRECISION_F32;
+    sentence = moult_report_sentence(&report);
+    assert_string_equal(sentence + strlen(sentence) - strlen(words), words);
+    free(sentence);
+    json = moult_report_json(&report);
+    assert_int_equal(json_unpack(json, "{s:{s:s, s:s}}", "precision", "old", &old, "new", &new),
+                     0);
+    assert_string_equal(old, "f32");
+    assert_string_equal(new, "int8");
+    struct moult_report again;
+    assert_int_equal(moult_report_read(json, &again, NULL), 0);
+    assert_int_equal(again.old_precision, MOULT_PRECISION_F32);
+    assert_int_equal(again.new_precision, MOULT_PRECISION_INT8);
+    json_object_set_new(json_object_get(json, "precision"), "new", json_string("int7"));
+    assert_int_equal(moult_report_read(json, &again, NULL), -1);
+    json_object_del(json_object_get(json, "precision"), "new");
+    assert_int_equal(moult_report_read(json, &again, NULL), -1);
+    json_decref(json);
 }
 
 /* Of the trial: each in turn is missing, or more than it can be. */
@@ -367,6 +404,7 @@ int main(void) {
         cmocka_unit_test(json_comes_back),
         cmocka_unit_test(bad_json_is_refused),
         cmocka_unit_test(the_gate_is_in_the_sentence),
+        cmocka_unit_test(the_precision_is_told),
         cmocka_unit_test(bad_trials_are_refused),
         cmocka_unit_test(the_last_distinct_texts_are_remembered),
         cmocka_unit_test(their_bytes_have_a_bound),
