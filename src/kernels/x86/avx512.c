@@ -22,4 +22,6 @@ static inline ints add_bytes(ints sum, ints x, ints w) {
 #define LEVEL_NAME "avx512"
 #define LEVEL_SCAN moult_scan_avx512
 #define LEVEL_SCAN_ROW moult_scan_row_avx512
-#include "kernels/x86/f32.h"
+#include "kernels/x86/tile.h"
+
+#include "kernels/f32.h"

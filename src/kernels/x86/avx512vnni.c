@@ -21,4 +21,6 @@ static inline ints add_bytes(ints sum, ints x, ints w) {
 #define LEVEL_NAME "avx512vnni"
 #define LEVEL_SCAN moult_scan_avx512vnni
 #define LEVEL_SCAN_ROW moult_scan_row_avx512vnni
-#include "kernels/x86/f32.h"
+#include "kernels/x86/tile.h"
+
+#include "kernels/f32.h"

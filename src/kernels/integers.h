@@ -1,103 +1,12 @@
-/* The integer kernels of one x86 level, behind the f32 ones of f32.h and over the same registers
- * of the including file: `ints` is one of 32-bit integers, of which add_words() and add_bytes()
- * add LANES dot products of 4 bytes.
+/* The integer kernels of one level, behind the f32 ones of f32.h and over the same registers
+ * of the including file: `ints` is one of 32-bit integers.
  *
- * A tile is that of f32.h with dot products in the place of multiplications: each step takes 4
- * bytes of each row, two words or four bytes, and the same inputs of PANEL outputs, which lie side
- * by side. Where a level lacks dot products of bytes (BYTE_GROUP is 2), x has words for bytes,
- * and the weights are widened on the way into the register. Sums are exact, so nothing depends
- * on their order; only the last lines of a tile know floats, and say them as plain C does. */
-
-enum { BYTE_STEP = PANEL * BYTE_GROUP };    /* Bytes of a panel for each step of INT8, */
-enum { WORD_STEP = PANEL * 4 };             /* and of INT16. */
-
-/* The weights of one tile: its panel and what belongs to its outputs. */
-struct tile_weights {
-    const char *panel;
-    const float *scales;
-    const int32_t *sums;
-    uint32_t steps;
-};
-
-/* And its rows. */
-struct tile_rows {
-    const char *values;
-    size_t stride;          /* In bytes. */
-    const float *scales;
-    const int32_t *zeros;
-};
-
-ALWAYS_INLINE ints load_weights(const char *panel, const bool bytes, const unsigned j) {
-    if (bytes && BYTE_GROUP == 2)
-        return load_widened((const int8_t *)panel + j * LANES * 2);
-    return load_ints(panel + j * LANES * 4);
-}
-
-ALWAYS_INLINE ints four_bytes(const char *from) {
-    int32_t four;
-
-    memcpy(&four, from, sizeof(four));
-    return all_ints(four);
-}
-
-/* sums [rows][PANEL] = the products of rows and panel, as floats. */
-ALWAYS_INLINE void multiply_integers_tile(const unsigned rows, const bool bytes,
-                                          const struct tile_weights *w, const struct tile_rows *x,
-                                          float *sums, const struct ahead *ahead) {
-    enum { LINES = (PANEL * 4 + 63) / 64 };
-    const unsigned step = bytes ? BYTE_STEP : WORD_STEP, lines = step / 64;
-    const char *panel = w->panel, *values = x->values, *fetched = ahead->at;
-    size_t stride = x->stride;
-    ints total[TILE_ROWS][TILE_VECTORS];
-
-    UNROLL
-    for (unsigned i = 0; i < rows; i++) {
-        UNROLL
-        for (unsigned j = 0; j < TILE_VECTORS; j++)
-            total[i][j] = no_ints();
-    }
-    for (uint32_t k = 0; k < w->steps; k++) {
-        ints part[TILE_VECTORS];
-
-        UNROLL
-        for (unsigned j = 0; j < TILE_VECTORS; j++)
-            part[j] = load_weights(panel, bytes, j);
-        UNROLL
-        for (unsigned j = 0; j < LINES; j++) {
-            if (j < lines) {
-                _mm_prefetch(fetched + 64 * j, _MM_HINT_T1);
-                _mm_prefetch(panel + L1_AHEAD + 64 * j, _MM_HINT_T0);
-            }
-        }
-        fetched += ahead->step;
-        UNROLL
-        for (unsigned i = 0; i < rows; i++) {
-            ints four = four_bytes(values + i * stride);
-
-            UNROLL
-            for (unsigned j = 0; j < TILE_VECTORS; j++)
-                total[i][j] = bytes ? add_bytes(total[i][j], four, part[j])
-                                    : add_words(total[i][j], four, part[j]);
-        }
-        panel += step;
-        values += 4;
-    }
-    UNROLL
-    for (unsigned j = 0; j < TILE_VECTORS; j++) {
-        vector scales = load(w->scales + j * LANES);
-
-        UNROLL
-        for (unsigned i = 0; i < rows; i++) {
-            ints sum = total[i][j];
-
-            if (bytes)
-                sum = sub_ints(sum, mul_ints(load_ints(w->sums + j * LANES),
-                                               all_ints(x->zeros[i])));
-            store(sums + i * PANEL + j * LANES,
-                  mul(mul(to_floats(sum), scales), broadcast(x->scales[i])));
-        }
-    }
-}
+ * A tile is that of f32.h with dot products in the place of multiplications: each step takes
+ * WORD_GROUP words of each row, or BYTE_GROUP bytes, and the same inputs of PANEL outputs, which
+ * lie side by side. Where a level lacks dot products of bytes (BYTE_GROUP is below 4), x has words
+ * for bytes, and the weights are widened on the way into the register. Sums are exact, so nothing
+ * depends on their order; only the last lines of a tile know floats, and say them as plain C
+ * does. */
 
 typedef void multiply_integers_function(const struct tile_weights *w, const struct tile_rows *x,
                                         float *sums, const struct ahead *ahead);
@@ -105,11 +14,11 @@ typedef void multiply_integers_function(const struct tile_weights *w, const stru
 #define MULTIPLY_INTEGERS(rows) \
     static void multiply_words_##rows(const struct tile_weights *w, const struct tile_rows *x, \
                                       float *sums, const struct ahead *ahead) { \
-        multiply_integers_tile(rows, false, w, x, sums, ahead); \
+        multiply_words_tile(rows, w, x, sums, ahead); \
     } \
     static void multiply_bytes_##rows(const struct tile_weights *w, const struct tile_rows *x, \
                                       float *sums, const struct ahead *ahead) { \
-        multiply_integers_tile(rows, true, w, x, sums, ahead); \
+        multiply_bytes_tile(rows, w, x, sums, ahead); \
     }
 #define MULTIPLY_WORDS_ENTRY(rows) multiply_words_##rows,
 #define MULTIPLY_BYTES_ENTRY(rows) multiply_bytes_##rows,
@@ -128,7 +37,8 @@ static void linear_integers_panel(const struct moult_panels *w, uint32_t p,
     uint32_t column = p * PANEL, columns = w->outputs - column;
     uint32_t tiles = (T + TILE_ROWS - 1) / TILE_ROWS;
     uint32_t steps = (w->inputs + w->layout.group - 1) / w->layout.group;
-    size_t step = bytes ? BYTE_STEP : WORD_STEP, panel_bytes = steps * step;
+    size_t step = (size_t)PANEL * w->layout.group * w->layout.weight_bytes;
+    size_t panel_bytes = steps * step;
     size_t stride = moult_rows_stride(w->inputs) * w->layout.value_bytes;
     struct tile_weights weights = {(const char *)w->words + p * panel_bytes, w->scales + column,
                                    bytes ? w->sums + column : NULL, steps};
@@ -192,7 +102,7 @@ ALWAYS_INLINE void store_bytes_of(void *values, size_t k, vector x, float invers
     ints a = smaller_ints(add_ints(rounded(mul(x, broadcast(inverse))), all_ints(zero)),
                             all_ints(MOULT_INT8_VALUE_MOST));
 
-    if (BYTE_GROUP == 4)
+    if (VALUE_BYTES == 1)
         store_bytes((uint8_t *)values + k, a);
     else
         store_words((int16_t *)values + k, a);
@@ -250,14 +160,13 @@ static void integers(const struct moult_panels *w, const float *x, size_t x_stri
 
 /* The peak. */
 
-/* So many sums hide what an addition takes, and leave registers for the rest. The empty assembly
- * makes each factor a new one for the compiler, which would else multiply once for all rounds. */
-enum { PEAK_SUMS = 12 };
-
+/* So many sums as PEAK_SUMS hide what an addition takes, and leave registers for the rest. The
+ * empty assembly makes each factor a new one for the compiler, which would else multiply once for
+ * all rounds. */
 ALWAYS_INLINE void peak_integers(const bool bytes, uint32_t rounds) {
     ints sums[PEAK_SUMS], x = no_ints(), w = no_ints();
 
-    __asm__("" : "+x"(w));
+    __asm__("" : "+" REGISTER(w));
 
     UNROLL
     for (unsigned i = 0; i < PEAK_SUMS; i++)
@@ -265,13 +174,13 @@ ALWAYS_INLINE void peak_integers(const bool bytes, uint32_t rounds) {
     for (uint32_t round = 0; round < rounds; round++) {
         UNROLL
         for (unsigned i = 0; i < PEAK_SUMS; i++) {
-            __asm__("" : "+x"(x));
+            __asm__("" : "+" REGISTER(x));
             sums[i] = bytes ? add_bytes(sums[i], x, w) : add_words(sums[i], x, w);
         }
     }
     UNROLL
     for (unsigned i = 0; i < PEAK_SUMS; i++)
-        __asm__ volatile("" : : "x"(sums[i]));
+        __asm__ volatile("" : : REGISTER(sums[i]));
 }
 
 static uint64_t peak(enum moult_precision precision, uint32_t rounds) {
@@ -284,7 +193,7 @@ static uint64_t peak(enum moult_precision precision, uint32_t rounds) {
     }
     if (precision == MOULT_PRECISION_INT16) {
         peak_integers(false, rounds);
-        return 2 * products * 2;
+        return 2 * products * WORD_GROUP;
     }
     UNROLL
     for (unsigned i = 0; i < PEAK_SUMS; i++)
@@ -292,12 +201,12 @@ static uint64_t peak(enum moult_precision precision, uint32_t rounds) {
     for (uint32_t round = 0; round < rounds; round++) {
         UNROLL
         for (unsigned i = 0; i < PEAK_SUMS; i++) {
-            __asm__("" : "+x"(x));
+            __asm__("" : "+" REGISTER(x));
             sums[i] = fma_add(x, w, sums[i]);
         }
     }
     UNROLL
     for (unsigned i = 0; i < PEAK_SUMS; i++)
-        __asm__ volatile("" : : "x"(sums[i]));
+        __asm__ volatile("" : : REGISTER(sums[i]));
     return 2 * products;
 }

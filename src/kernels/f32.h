@@ -1,7 +1,8 @@
-/* The f32 kernels of one x86 level, over the registers that the including file describes:
- * `vector` and `lanes`, LANES floats each, the size of a tile, and what can be done with them.
- * Everything here is static, down to the last leaf: these functions exist once per level, each
- * compiled for it, and a linker must never have to choose between two of the same name.
+/* The f32 kernels of one level, over the registers that the including file describes:
+ * `vector` and `lanes`, LANES floats each, and what can be done with them; and over the tiles of
+ * its CPU, <cpu>/tile.h. Everything here is static, down to the last leaf: these functions exist
+ * once per level, each compiled for it, and a linker must never have to choose between two of the
+ * same name.
  *
  * One routine does nearly all of the work, multiply_tile(): rows of x times a panel, where a
  * panel [K][vectors · LANES] holds for each k in turn what is multiplied with x[k]. `linear`
@@ -11,76 +12,12 @@
  *
  * Outputs beyond the last are padding, zeros in the panel: computed and not stored. */
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
 enum {
-    PANEL = TILE_VECTORS * LANES,
-    PANEL_LINES = PANEL * 4 / 64,           /* Cache lines of a panel per k. */
-    VALUE_PANEL = VALUE_VECTORS * LANES,
-    L1_AHEAD = 2 * 1024,                    /* Bytes that a tile fetches from L2 in advance, */
-    L2_AHEAD = 6 * 1024,                    /* and from beyond L2, where it reads them once. */
+    L2_AHEAD = 6 * 1024,                    /* Bytes that a tile asks for in advance from beyond
+                                               L2, where it reads them once. */
     SIDE_BY_SIDE = 2 * TILE_VECTORS,        /* Vectors that walk through a polynomial together. */
     BLOCK_FLOATS = 96 * 1024                /* Of x, so that they stay in L2 beside a panel. */
 };
-
-/* What a tile asks memory for while it computes: PANEL_LINES lines per k, the next ones
- * `step` bytes further. NULL: nothing. */
-struct ahead {
-    const char *at;
-    size_t step;
-};
-
-/* sums [rows][vectors · LANES] = x [rows][K] · panel [K][vectors · LANES]. */
-ALWAYS_INLINE void multiply_tile(const unsigned rows, const unsigned vectors, const float *x,
-                                 size_t x_stride, const float *panel, uint32_t K, float *sums,
-                                 size_t sums_stride, const struct ahead *ahead) {
-    vector total[TILE_ROWS][TILE_VECTORS];
-    const char *fetched = ahead == NULL ? NULL : ahead->at;
-    size_t step = ahead == NULL ? 0 : ahead->step;
-
-    UNROLL
-    for (unsigned i = 0; i < rows; i++) {
-        UNROLL
-        for (unsigned j = 0; j < vectors; j++)
-            total[i][j] = broadcast(0);
-    }
-    for (uint32_t k = 0; k < K; k++) {
-        vector w[TILE_VECTORS];
-
-        UNROLL
-        for (unsigned j = 0; j < vectors; j++)
-            w[j] = load(panel + j * LANES);
-        if (ahead != NULL) {
-            UNROLL
-            for (unsigned j = 0; j < PANEL_LINES; j++)
-                _mm_prefetch(fetched + 64 * j, _MM_HINT_T1);
-            fetched += step;
-            UNROLL
-            for (unsigned j = 0; j < PANEL_LINES; j++)
-                _mm_prefetch((const char *)panel + L1_AHEAD + 64 * j, _MM_HINT_T0);
-        }
-        UNROLL
-        for (unsigned i = 0; i < rows; i++) {
-            vector value = broadcast(x[i * x_stride + k]);
-
-            UNROLL
-            for (unsigned j = 0; j < vectors; j++)
-                total[i][j] = fma_add(value, w[j], total[i][j]);
-        }
-        panel += vectors * LANES;
-    }
-    UNROLL
-    for (unsigned i = 0; i < rows; i++) {
-        UNROLL
-        for (unsigned j = 0; j < vectors; j++)
-            store(sums + i * sums_stride + j * LANES, total[i][j]);
-    }
-}
 
 /* Every count of rows is a function of its own, in which that and `vectors` are constants. */
 typedef void multiply_function(const float *x, size_t x_stride, const float *panel, uint32_t K,
@@ -212,7 +149,7 @@ static void linear_panel(const struct moult_panels *w, uint32_t p, const float *
     size_t panel_bytes = (size_t)w->inputs * PANEL * sizeof(float);
     _Alignas(64) float sums[TILE_ROWS * PANEL];
     struct ahead ahead = {(const char *)panel + (tiles == 1 ? L2_AHEAD : panel_bytes),
-                          PANEL_LINES * 64 / tiles};
+                          PANEL * sizeof(float) / tiles};
 
     for (uint32_t t = 0; t < T;) {
         unsigned rows = rows_of_tile(T - t);
@@ -470,15 +407,15 @@ static void unit(float *x, uint32_t C) {
     }
 }
 
-#include "kernels/x86/integers.h"
+#include "kernels/integers.h"
 
 const struct moult_kernels LEVEL = {
     .name = LEVEL_NAME,
     .panel = PANEL,
     .rows_block = 64,
     .linear = linear,
-    .int16 = {.group = 2, .weight_bytes = 2, .value_bytes = 2},
-    .int8 = {.group = BYTE_GROUP, .weight_bytes = 1, .value_bytes = 4 / BYTE_GROUP},
+    .int16 = {.group = WORD_GROUP, .weight_bytes = 2, .value_bytes = 2},
+    .int8 = {.group = BYTE_GROUP, .weight_bytes = 1, .value_bytes = VALUE_BYTES},
     .integers = integers,
     .linear_integers = linear_integers,
     .attention = attention,
