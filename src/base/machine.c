@@ -335,13 +335,28 @@ uint64_t moult_machine_peak_bytes(int pid) {
     return read_keyed(folder, "/status", "VmHWM") * 1024;
 }
 
-void moult_machine_cpu(char *name, size_t capacity) {
-    char *text = read_text("", "/proc/cpuinfo");
-    char *found = text != NULL ? strstr(text, "model name") : NULL;
-    name[0] = '\0';
-    if (found != NULL && (found = strchr(found, ':')) != NULL) {
-        found += strspn(found, ": \t");
-        snprintf(name, capacity, "%.*s", (int)strcspn(found, "\n"), found);
+/* What stands behind `key` and a colon in the text of /proc/cpuinfo; `size` is 0 where nothing does. */
+static const char *cpuinfo_value(const char *text, const char *key, int *size) {
+    const char *found = text != NULL ? strstr(text, key) : NULL;
+    *size = 0;
+    if (found == NULL || (found = strchr(found, ':')) == NULL)
+        return "";
+    found += strspn(found, ": \t");
+    *size = (int)strcspn(found, "\n");
+    return found;
+}
+
+/* On ARM64 the machine knows no name: only who made the first core, and which of theirs it is. */
+void moult_machine_cpu(const char *root, char *name, size_t capacity) {
+    char *text = read_text(root, "/proc/cpuinfo");
+    int size, part_size;
+    const char *found = cpuinfo_value(text, "model name", &size);
+    snprintf(name, capacity, "%.*s", size, found);
+    if (size == 0) {
+        const char *part = cpuinfo_value(text, "CPU part", &part_size);
+        found = cpuinfo_value(text, "CPU implementer", &size);
+        if (size > 0 && part_size > 0)
+            snprintf(name, capacity, "ARM64, implementer %.*s, part %.*s", size, found, part_size, part);
     }
     free(text);
 }

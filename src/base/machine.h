@@ -22,8 +22,9 @@ struct moult_process_times {
     uint64_t ran_ns, waited_ns;
 };
 void moult_machine_times(int pid, struct moult_process_times *times);
-/* The model of CPU, as the machine calls it; "" where it does not. */
-void moult_machine_cpu(char *name, size_t capacity);
+/* The model of CPU, as the machine calls it in `root`/proc/cpuinfo; "" where it does not. `root`
+ * is "" but in tests. */
+void moult_machine_cpu(const char *root, char *name, size_t capacity);
 /* CLOCK_MONOTONIC. */
 uint64_t moult_clock_ns(void);
 

@@ -160,7 +160,7 @@ static json_t *measure_machine(const struct moult_kernels *kernels) {
     json_t *peaks = json_object(), *reads = json_object();
     char cpu[128];
 
-    moult_machine_cpu(cpu, sizeof cpu);
+    moult_machine_cpu("", cpu, sizeof cpu);
     for (unsigned i = MOULT_PRECISION_F32; i < MOULT_PRECISIONS; i++)
         json_object_set_new(peaks, moult_precision_name((enum moult_precision)i),
                             json_real(measure_peak(kernels, (enum moult_precision)i)));

@@ -20,7 +20,7 @@ static void on_clock(uv_timer_t *timer);
 static void name_cpu(char name[MOULT_CPU_BYTES]) {
     const char *level = getenv("MOULT_CPU");
     char cpu[100];
-    moult_machine_cpu(cpu, sizeof cpu);
+    moult_machine_cpu("", cpu, sizeof cpu);
     snprintf(name, MOULT_CPU_BYTES, "%s%s%.16s, moult " MOULT_VERSION, cpu[0] ? cpu : "unknown",
              level != NULL ? " as " : "", level != NULL ? level : "");
 }

@@ -235,6 +235,27 @@ static void this_machine_gives_sane_answers(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
 
+static void a_cpu_has_the_name_that_the_machine_has_for_it(void **state) {
+    (void)state;
+    char name[64];
+    moult_machine_cpu(root, name, sizeof name);
+    assert_string_equal(name, "");
+    put("/proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU @ 2.80GHz\nflags\t\t: fpu\n");
+    moult_machine_cpu(root, name, sizeof name);
+    assert_string_equal(name, "Some CPU @ 2.80GHz");
+    moult_machine_cpu(root, name, 9);
+    assert_string_equal(name, "Some CPU");
+}
+
+static void a_cpu_without_a_name_has_its_numbers(void **state) {
+    (void)state;
+    char name[64];
+    put("/proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\n"
+                         "CPU architecture: 8\nCPU part\t: 0xd0c\nCPU revision\t: 1\n");
+    moult_machine_cpu(root, name, sizeof name);
+    assert_string_equal(name, "ARM64, implementer 0x41, part 0xd0c");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(nothing_known_means_no_limit),
@@ -247,6 +268,8 @@ int main(void) {
         TEST(hybrid_systems_are_asked_twice),
         TEST(groups_out_of_sight_fall_back_to_the_mount),
         TEST(malformed_lines_are_passed_over),
+        TEST(a_cpu_has_the_name_that_the_machine_has_for_it),
+        TEST(a_cpu_without_a_name_has_its_numbers),
         cmocka_unit_test(affinity_counts),
         cmocka_unit_test(this_machine_gives_sane_answers),
     };
