@@ -14,8 +14,23 @@ BUILD   := build$(if $(SAN),/$(patsubst san-address-undefined,san,san-$(subst $(
            $(filter-out gcc,$(notdir $(CC))),/$(notdir $(CC)))$(if $(FAULTS),/faults)
 
 PACKAGES      := libuv libmicrohttpd jansson libpcre2-8 libcurl libcrypto libseccomp sqlite3
-PACKAGE_FLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
-PACKAGE_LIBS  := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+TARGET        := $(shell $(CC) -dumpmachine 2>/dev/null)
+MACHINE       := $(firstword $(subst -, ,$(TARGET)))
+PKG_CONFIG    := pkg-config
+AR            := ar
+# Code for another machine needs that one's libraries: tools/sysroot has them, if nobody else says.
+ifneq ($(filter-out $(shell uname -m),$(MACHINE)),)
+AR            := $(shell $(CC) -print-prog-name=ar)
+ifndef PKG_CONFIG_LIBDIR
+SYSROOT       := $(shell tools/sysroot --find $(MACHINE))
+PKG_CONFIG    := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
+                 PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/$(TARGET)/pkgconfig pkg-config
+CPPFLAGS      += --sysroot=$(SYSROOT)
+LDFLAGS       += --sysroot=$(SYSROOT)
+endif
+endif
+PACKAGE_FLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS  := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 # Without compiler or libraries, whatever is built first says so, in one sentence.
 ifeq ($(and $(PACKAGE_LIBS),$(shell command -v $(firstword $(CC)) 2>/dev/null)),)
 MISSING := say-what-is-missing
@@ -52,7 +67,7 @@ USES_cli       := front worker source store index model tokenizer ipc kernels ba
 FOLDERS        := cli front worker source store index model tokenizer ipc kernels base
 
 # The folder of the CPU that the compiler makes code for, where there is one.
-CPU     := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine 2>/dev/null)),x86,none)
+CPU     := $(or $(if $(filter x86_64,$(MACHINE)),x86),$(if $(filter aarch64,$(MACHINE)),arm),none)
 sources = $(filter-out src/cli/main.c,$(wildcard src/$(1)/*.c src/$(1)/$(CPU)/*.c))
 objects = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/$(1).a
@@ -69,7 +84,7 @@ $(call archive,$(1)): $(call objects,$(1))
 	@mkdir -p $$(@D)
 	$$(call say,AR,$$@)
 	@rm -f $$@
-	$$(Q)ar rcs $$@ $$^
+	$$(Q)$$(AR) rcs $$@ $$^
 endef
 $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 
@@ -82,6 +97,9 @@ $(BUILD)/src/kernels/x86/avx512.o: CFLAGS += $(AVX512)
 $(BUILD)/src/kernels/x86/scan_avx512.o: CFLAGS += $(AVX512)
 $(BUILD)/src/kernels/x86/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 $(BUILD)/src/kernels/x86/scan_avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
+$(BUILD)/src/kernels/arm/neondot.o: CFLAGS += -march=armv8.2-a+dotprod
+$(BUILD)/src/kernels/arm/scan_neondot.o: CFLAGS += -march=armv8.2-a+dotprod
+$(BUILD)/src/kernels/arm/neoni8mm.o: CFLAGS += -march=armv8.2-a+dotprod+i8mm
 
 $(BUILD)/%.o: %.c Makefile | $(MISSING)
 	$(call say,CC,$<)
