@@ -52,7 +52,7 @@ struct moult_model;
 struct moult_model_info {
     const char *architecture;     /* "bert" */
     const char *pooling;          /* "mean", "cls" or "max" */
-    const char *kernels;          /* "c", "avx2", "avx512", "avx512vnni" */
+    const char *kernels;          /* The level: "c", "avx512vnni", "neon", … */
     const char *precision;        /* "f32", "int16", "int8" */
     const char *fingerprint;      /* 64 hex digits: see docs/fingerprint.md. */
     const char *query_prompt;     /* "" where the model has none. */

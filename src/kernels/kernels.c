@@ -2,41 +2,45 @@
 #include "kernels/kernels.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/levels.h"
 
-/* In rising order. A level is added here, in levels.h and nowhere else. */
-static const struct moult_kernels *const levels[] = {
-    &moult_kernels_c,
+/* In rising order, each with what the CPU must have. A level is added here, in levels.h and nowhere
+ * else. */
+static const struct level {
+    const struct moult_kernels *kernels;
+    unsigned needs;
+} levels[] = {
+    {&moult_kernels_c, 0},
 #if defined(__x86_64__)
-    &moult_kernels_avx2,
-    &moult_kernels_avx512,
-    &moult_kernels_avx512vnni,
+    {&moult_kernels_avx2, MOULT_CPU_AVX2},
+    {&moult_kernels_avx512, MOULT_CPU_AVX2 | MOULT_CPU_AVX512},
+    {&moult_kernels_avx512vnni, MOULT_CPU_AVX2 | MOULT_CPU_AVX512 | MOULT_CPU_AVX512_VNNI},
+#elif defined(__aarch64__)
+    {&moult_kernels_neon, MOULT_CPU_NEON},
+    {&moult_kernels_neondot, MOULT_CPU_NEON | MOULT_CPU_DOT},
+    {&moult_kernels_neoni8mm, MOULT_CPU_NEON | MOULT_CPU_DOT | MOULT_CPU_I8MM},
 #endif
 };
 enum { LEVELS = sizeof(levels) / sizeof(levels[0]) };
 
-/* How many of `levels`, from the first, this CPU runs: each needs all that those before need. */
-static unsigned levels_here(void) {
-    unsigned count = 1;
-
-#if defined(__x86_64__)
-    unsigned flags = moult_cpu_x86_flags();
-
-    while (count < LEVELS && (flags >> (count - 1) & 1))
-        count++;
+static bool runs_here(const struct level *level) {
+#if defined(__x86_64__) || defined(__aarch64__)
+    return (level->needs & ~moult_cpu_flags()) == 0;
+#else
+    return level->needs == 0;
 #endif
-    return count;
 }
 
-/* How many levels MOULT_CPU allows. A name that no level has counts as no wish. */
+/* How many levels, from the first, MOULT_CPU allows. A name that none has counts as no wish. */
 static unsigned levels_allowed(void) {
     const char *wish = getenv("MOULT_CPU");
 
     for (unsigned i = 0; wish != NULL && i < LEVELS; i++) {
-        if (strcmp(levels[i]->name, wish) == 0)
+        if (strcmp(levels[i].kernels->name, wish) == 0)
             return i + 1;
     }
     return LEVELS;
@@ -48,16 +52,22 @@ const struct moult_kernels *moult_kernels_best(void) {
 
     /* Two threads may both get here; they find the same. */
     if (best == NULL) {
-        unsigned here = levels_here(), allowed = levels_allowed();
+        unsigned highest = levels_allowed() - 1;
 
-        best = levels[(here < allowed ? here : allowed) - 1];
+        while (!runs_here(&levels[highest]))
+            highest--;
+        best = levels[highest].kernels;
         atomic_store(&chosen, best);
     }
     return best;
 }
 
 const struct moult_kernels *moult_kernels_at(unsigned index) {
-    return index < levels_here() ? levels[index] : NULL;
+    for (unsigned i = 0; i < LEVELS; i++) {
+        if (runs_here(&levels[i]) && index-- == 0)
+            return levels[i].kernels;
+    }
+    return NULL;
 }
 
 const struct moult_kernels *moult_kernels_find(const char *name) {

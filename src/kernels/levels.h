@@ -36,6 +36,12 @@ void moult_scan_c(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
                   const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
                   const struct moult_scan_query *query, struct moult_scan_result *result);
 int32_t moult_scan_row_c(const uint8_t *row, const int8_t *query, uint32_t bytes);
+
+#if defined(__x86_64__)
+extern const struct moult_kernels moult_kernels_avx2;
+extern const struct moult_kernels moult_kernels_avx512;
+extern const struct moult_kernels moult_kernels_avx512vnni;
+
 void moult_scan_avx2(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
                      const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
                      const struct moult_scan_query *query, struct moult_scan_result *result);
@@ -49,17 +55,33 @@ void moult_scan_avx512vnni(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
                            const struct moult_scan_query *query, struct moult_scan_result *result);
 int32_t moult_scan_row_avx512vnni(const uint8_t *row, const int8_t *query, uint32_t bytes);
 
-#if defined(__x86_64__)
-extern const struct moult_kernels moult_kernels_avx2;
-extern const struct moult_kernels moult_kernels_avx512;
-extern const struct moult_kernels moult_kernels_avx512vnni;
-
 enum moult_cpu_flags {
     MOULT_CPU_AVX2 = 1,     /* AVX2 and FMA, and the kernel saves their registers. */
     MOULT_CPU_AVX512 = 2,   /* F, DQ, BW and VL on top of that, likewise. */
     MOULT_CPU_AVX512_VNNI = 4
 };
-unsigned moult_cpu_x86_flags(void);
+unsigned moult_cpu_flags(void);
+
+#elif defined(__aarch64__)
+extern const struct moult_kernels moult_kernels_neon;
+extern const struct moult_kernels moult_kernels_neondot;
+extern const struct moult_kernels moult_kernels_neoni8mm;
+
+void moult_scan_neon(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
+                     const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                     const struct moult_scan_query *query, struct moult_scan_result *result);
+int32_t moult_scan_row_neon(const uint8_t *row, const int8_t *query, uint32_t bytes);
+void moult_scan_neondot(const uint8_t *const blocks[MOULT_SCAN_BLOCKS],
+                        const uint8_t *const ahead[MOULT_SCAN_BLOCKS],
+                        const struct moult_scan_query *query, struct moult_scan_result *result);
+int32_t moult_scan_row_neondot(const uint8_t *row, const int8_t *query, uint32_t bytes);
+
+enum moult_cpu_flags {
+    MOULT_CPU_NEON = 1,
+    MOULT_CPU_DOT = 2,      /* Dot products of four bytes. */
+    MOULT_CPU_I8MM = 4      /* Products of 2×8 by 8×2 bytes. */
+};
+unsigned moult_cpu_flags(void);
 #endif
 
 #endif

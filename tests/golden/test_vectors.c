@@ -413,9 +413,56 @@ static void tiny_vectors_are_sentence_transformers(void **state) {
     golden_close(&golden);
 }
 
-int main(void) {
+static void compare_with_plain_c(const struct golden *golden, const char *folder,
+                                 enum moult_precision rung, enum moult_prompt prompt) {
+    struct moult_model *model = load_as(folder, 0, 1, rung);
+    size_t C = moult_model_info(model)->dimensions;
+    float *plain = encode(model, golden->texts, golden->count, prompt);
+
+    moult_model_close(model);
+    for (unsigned level = 1; moult_kernels_at(level) != NULL; level++) {
+        struct worst worst = {.cosine = 2};
+        float *vectors;
+
+        model = load_as(folder, level, 1, rung);
+        vectors = encode(model, golden->texts, golden->count, prompt);
+        for (size_t at = 0; at < golden->count; at++)
+            compare(&worst, vectors + at * C, plain + at * C, C, at);
+        print_message("# %s, %s, %s: cosine to plain C 1 - %.1e at least (text %zu)\n", folder,
+                      moult_kernels_at(level)->name, rungs[rung], 1 - worst.cosine,
+                      worst.cosine_at);
+        assert_true(worst.cosine >= (rung == MOULT_PRECISION_INT16 ? 0.999999 : 0.9999));
+        free(vectors);
+        moult_model_close(model);
+    }
+    free(plain);
+}
+
+/* Levels multiply the same integers; what they take in f32 differs in its last bits, and rounds
+ * to another integer now and then. */
+static void tiny_rungs_are_those_of_plain_c(void **state) {
+    struct golden golden;
+    const json_t *entry;
+    size_t i;
+
+    (void)state;
+    golden_open(&golden, "tiny");
+    json_array_foreach(json_object_get(golden.root, "models"), i, entry) {
+        char folder[128];
+
+        snprintf(folder, sizeof folder, "tests/golden/%s",
+                 json_string_value(json_object_get(entry, "folder")));
+        for (unsigned rung = MOULT_PRECISION_INT16; rung <= MOULT_PRECISION_INT8; rung++)
+            compare_with_plain_c(&golden, folder, (enum moult_precision)rung, prompt_of(entry));
+    }
+    golden_close(&golden);
+}
+
+/* test_vectors [PATTERN]: the tests whose names match it. */
+int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_vectors_are_sentence_transformers),
+        cmocka_unit_test(tiny_rungs_are_those_of_plain_c),
         cmocka_unit_test(real_vectors_are_sentence_transformers),
         cmocka_unit_test(rungs_stay_with_f32),
         cmocka_unit_test(auto_takes_a_rung_that_stays_with_f32),
@@ -423,5 +470,8 @@ int main(void) {
         cmocka_unit_test(bits_do_not_depend_on_packing),
         cmocka_unit_test(bits_do_not_depend_on_company),
     };
+
+    if (count > 1)
+        cmocka_set_test_filter(words[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

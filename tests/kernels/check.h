@@ -38,6 +38,9 @@ bool check_grid_finite(const struct grid *grid);
 /* The same bits in every row, whatever the strides. */
 bool check_grid_equal(const struct grid *a, const struct grid *b);
 
+/* Whether a few sizes of each kind are enough: in an emulator each takes fifty times as long. */
+extern bool check_few;
+
 /* One line of TAP. A failure is counted, and explained by what check_because() has said. */
 void check_ok(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Says why the next check_ok() is going to fail; returns false. */

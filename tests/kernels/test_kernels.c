@@ -1,7 +1,7 @@
 /* Every kernel of every level that this CPU has, against sums in double, under odd sizes,
  * between guards, at unaligned strides; and bit against bit where the contract says so.
  *
- * test_kernels                          the tests, as TAP
+ * test_kernels [--few] [LEVEL …]        the tests, as TAP: all, or of few sizes; of some levels
  * test_kernels --bench [LEVEL [PART [f32|int16|int8]]]   what they cost
  * test_kernels --level                  which level MOULT_CPU and this CPU agree on */
 #include <math.h>
@@ -21,6 +21,7 @@ static const uint32_t guard_bits = 0x7fb0dead;      /* Not a number. */
 static uint64_t random_state;
 static unsigned tests, failures;
 static char reason[512];
+bool check_few;
 
 uint64_t check_random(void) {
     random_state ^= random_state << 13;
@@ -171,7 +172,16 @@ static void check_choice(void) {
              "no other level exists");
 }
 
-static void check_all(void) {
+static bool is_wanted(const struct moult_kernels *kernels, char **levels) {
+    for (unsigned i = 0; levels[i] != NULL; i++) {
+        if (strcmp(kernels->name, levels[i]) == 0)
+            return true;
+    }
+    return levels[0] == NULL;
+}
+
+/* Of all levels, or of those that are named. */
+static void check_levels(char **levels) {
     const char *seed = getenv("MOULT_TEST_SEED");
     const struct moult_kernels *kernels;
 
@@ -180,6 +190,8 @@ static void check_all(void) {
     printf("TAP version 13\n# MOULT_TEST_SEED=%llu\n", (unsigned long long)random_state);
     check_choice();
     for (unsigned i = 0; (kernels = moult_kernels_at(i)) != NULL; i++) {
+        if (!is_wanted(kernels, levels))
+            continue;
         check_linear(kernels);
         check_integers(kernels);
         check_attention(kernels);
@@ -191,12 +203,14 @@ static void check_all(void) {
 
 int main(int count, char **words) {
     random_state = 88172645463325252u;
-    if (count > 1 && strcmp(words[1], "--bench") == 0)
+    if (count > 1 && strcmp(words[1], "--bench") == 0) {
         check_bench(count > 2 ? words[2] : NULL, count > 3 ? words[3] : NULL,
                     count > 4 ? words[4] : "f32");
-    else if (count > 1 && strcmp(words[1], "--level") == 0)
+    } else if (count > 1 && strcmp(words[1], "--level") == 0) {
         printf("%s\n", moult_kernels_best()->name);
-    else
-        check_all();
+    } else {
+        check_few = count > 1 && strcmp(words[1], "--few") == 0;
+        check_levels(words + 1 + check_few);
+    }
     return failures == 0 ? 0 : 1;
 }

@@ -29,7 +29,7 @@ static unsigned has(uint32_t value, uint32_t bits) {
     return (value & bits) == bits;
 }
 
-unsigned moult_cpu_x86_flags(void) {
+unsigned moult_cpu_flags(void) {
     uint32_t eax, ebx, ecx, edx, saved;
 
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx))
