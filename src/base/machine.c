@@ -335,7 +335,8 @@ uint64_t moult_machine_peak_bytes(int pid) {
     return read_keyed(folder, "/status", "VmHWM") * 1024;
 }
 
-/* What stands behind `key` and a colon in the text of /proc/cpuinfo; `size` is 0 where nothing does. */
+/* What stands behind `key` and a colon in the text of /proc/cpuinfo; where nothing does, `size` is
+ * 0. */
 static const char *cpuinfo_value(const char *text, const char *key, int *size) {
     const char *found = text != NULL ? strstr(text, key) : NULL;
     *size = 0;
@@ -356,7 +357,8 @@ void moult_machine_cpu(const char *root, char *name, size_t capacity) {
         const char *part = cpuinfo_value(text, "CPU part", &part_size);
         found = cpuinfo_value(text, "CPU implementer", &size);
         if (size > 0 && part_size > 0)
-            snprintf(name, capacity, "ARM64, implementer %.*s, part %.*s", size, found, part_size, part);
+            snprintf(name, capacity, "ARM64, implementer %.*s, part %.*s", size, found, part_size,
+                     part);
     }
     free(text);
 }

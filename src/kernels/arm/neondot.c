@@ -1,7 +1,7 @@
 /* The level of CPUs with dot products of four bytes: ARMv8.2 with the extension, 8.4 and later.
  *
- * sdot wants two signed bytes, and x is unsigned: so 128 is taken from each x, a flip of its highest
- * bit, and the sum of the weights is added 128 times at the end. A sum stays below
+ * sdot wants two signed bytes, and x is unsigned: so 128 is taken from each x, a flip of its
+ * highest bit, and the sum of the weights is added 128 times at the end. A sum stays below
  * 128 · 127 · 32,768 on its way. */
 #include "kernels/arm/neon.h"
 
