@@ -80,9 +80,11 @@ const struct moult_kernels *moult_kernels_find(const char *name) {
     return NULL;
 }
 
-/* Keys [D][L], values [L][D], both rounded up to whole registers, and the scores of a block. */
+/* Keys [D][L], values [L][D], both rounded up to whole registers, and the scores of a block. In
+ * words queries, keys and values take half of the room each, rounded up to two registers; and
+ * the values have scales. */
 size_t moult_attention_scratch_floats(uint32_t L, uint32_t D) {
-    size_t tokens = ((size_t)L + 15) / 16 * 16, width = ((size_t)D + 15) / 16 * 16;
+    size_t tokens = ((size_t)L + 15) / 16 * 16, width = ((size_t)D + 31) / 32 * 32;
 
-    return tokens * D + L * width + MOULT_QUERY_ROWS * moult_score_stride(L);
+    return 2 * tokens * width + width + MOULT_QUERY_ROWS * moult_score_stride(L);
 }

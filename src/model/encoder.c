@@ -235,16 +235,18 @@ static void linear(const struct moult_kernels *kernels, struct moult_activations
 }
 
 static void attend(const struct moult_kernels *kernels, const struct moult_config *config,
-                   struct moult_activations *activations, const uint32_t *lengths, uint32_t B) {
+                   enum moult_precision precision, struct moult_activations *activations,
+                   const uint32_t *lengths, uint32_t B) {
+    bool words = precision != MOULT_PRECISION_F32 && kernels->attention_words != NULL;
     size_t C = config->width, row = 0;
     float scale = (float)(1.0 / sqrt((double)config->head_width));
 
     for (uint32_t i = 0; i < B; i++) {
         const float *q = activations->qkv + row * 3 * C;
 
-        kernels->attention(q, q + C, q + 2 * C, 3 * C, activations->context + row * C, C,
-                           lengths[i], config->head_width, 0, config->heads, scale,
-                           activations->scratch);
+        (words ? kernels->attention_words : kernels->attention)(
+            q, q + C, q + 2 * C, 3 * C, activations->context + row * C, C, lengths[i],
+            config->head_width, 0, config->heads, scale, activations->scratch);
         row += lengths[i];
     }
 }
@@ -262,7 +264,7 @@ void moult_span_layer(const struct moult_kernels *kernels, const struct moult_la
         linear(kernels, activations, &layer->qkv, activations->hidden + t * C,
                activations->qkv + t * 3 * C, rows, MOULT_EPILOGUE_NONE);
     }
-    attend(kernels, config, activations, lengths, B);
+    attend(kernels, config, layer->qkv.precision, activations, lengths, B);
     for (uint32_t t = 0; t < T; t += BLOCK_ROWS) {
         uint32_t rows = least(BLOCK_ROWS, T - t);
         float *hidden = activations->hidden + t * C, *inner = activations->inner;

@@ -158,6 +158,15 @@ static void bench_linear(const struct bench *bench) {
     }
 }
 
+static void one_attention(const struct bench *bench, uint32_t L, uint32_t D, uint32_t heads,
+                          const float *q, float *out) {
+    const struct moult_kernels *kernels = bench->kernels;
+    bool words = bench->precision != MOULT_PRECISION_F32 && kernels->attention_words != NULL;
+
+    (words ? kernels->attention_words : kernels->attention)(q, q + C, q + 2 * C, 3 * C, out, C, L,
+                                                            D, 0, heads, 0.17f, bench->scratch);
+}
+
 static void bench_attention(const struct bench *bench) {
     static const uint32_t lengths[] = {8, 16, 32, 64, 128, 256, 512};
     char what[64];
@@ -166,11 +175,9 @@ static void bench_attention(const struct bench *bench) {
     for (uint32_t D = 32; D <= 64; D *= 2) {
         for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
             uint32_t L = lengths[i];
-            const float *q = bench->x, *k = q + C, *v = k + C;
 
             snprintf(what, sizeof(what), "attention %u tokens, head of %u", L, D);
-            MEASURE(ns, bench->kernels->attention(q, k, v, 3 * C, bench->y, C, L, D, 0, 4, 0.1f,
-                                                  bench->scratch));
+            MEASURE(ns, one_attention(bench, L, D, 4, bench->x, bench->y));
             report(bench, what, ns / 4, 4.0 * L * L * D);
         }
     }
@@ -245,12 +252,9 @@ static void forward(const struct bench *bench, uint32_t count, uint32_t L) {
         const struct layer *layer = &bench->layers[l];
 
         one_linear(bench, &layer->qkv, T, MOULT_EPILOGUE_NONE);
-        for (uint32_t i = 0; i < count; i++) {
-            const float *q = y + (size_t)i * L * 3 * C;
-
-            kernels->attention(q, q + C, q + 2 * C, 3 * C, x + (size_t)i * L * C, C, L, C / HEADS,
-                               0, HEADS, 0.17f, bench->scratch);
-        }
+        for (uint32_t i = 0; i < count; i++)
+            one_attention(bench, L, C / HEADS, HEADS, y + (size_t)i * L * 3 * C,
+                          x + (size_t)i * L * C);
         one_linear(bench, &layer->out, T, MOULT_EPILOGUE_ADD);
         kernels->layer_norm(y, C, T, C, gamma, beta, 1e-12f);
         for (uint32_t t = 0; t < T; t += block) {

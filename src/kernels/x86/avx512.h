@@ -66,6 +66,10 @@ static inline vector mul(vector a, vector b) {
     return _mm512_mul_ps(a, b);
 }
 
+static inline vector quotient(vector a, vector b) {
+    return _mm512_div_ps(a, b);
+}
+
 static inline vector fma_add(vector a, vector b, vector c) {
     return _mm512_fmadd_ps(a, b, c);
 }
@@ -109,6 +113,10 @@ static inline ints load_ints(const void *from) {
     return _mm512_loadu_si512(from);
 }
 
+static inline void store_ints(void *to, ints a) {
+    _mm512_storeu_si512(to, a);
+}
+
 /* As many bytes, each as a word. */
 static inline ints load_widened(const int8_t *from) {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
@@ -137,6 +145,29 @@ static inline vector to_floats(ints a) {
 
 static inline vector absolute(vector a) {
     return _mm512_abs_ps(a);
+}
+
+/* The same bits. */
+static inline vector as_floats(ints a) {
+    return _mm512_castsi512_ps(a);
+}
+
+static inline ints as_ints(vector a) {
+    return _mm512_castps_si512(a);
+}
+
+/* The lanes of a and b as words: four of a, four of b, the next four of a, and so on. */
+static inline ints join_words(ints a, ints b) {
+    return _mm512_packs_epi32(a, b);
+}
+
+/* The lower words of a, each with that of b above it. */
+static inline ints pair_words(ints a, ints b) {
+    return _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16));
+}
+
+static inline int32_t sum_of_ints(ints a) {
+    return _mm512_reduce_add_epi32(a);
 }
 
 static inline void store_words(int16_t *to, ints a) {

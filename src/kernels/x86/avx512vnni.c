@@ -19,6 +19,7 @@ static inline ints add_bytes(ints sum, ints x, ints w) {
 
 #define LEVEL moult_kernels_avx512vnni
 #define LEVEL_NAME "avx512vnni"
+#define LEVEL_ATTENTION_WORDS attention_words
 #define LEVEL_SCAN moult_scan_avx512vnni
 #define LEVEL_SCAN_ROW moult_scan_row_avx512vnni
 #include "kernels/x86/tile.h"
