@@ -146,7 +146,7 @@ struct moult_kernels {
     /* The same for the rungs of integers, by products of words, where that is faster: NULL where
      * it is not. It rounds q and k of a head to 46340 / sqrt(D) steps of their largest (at most
      * 32767), v to 4095 steps of the largest of a channel, and the weights of keys to 8192 steps
-     * of the highest; or nothing, where L is small. */
+     * of the highest. */
     void (*attention_words)(const float *q, const float *k, const float *v, size_t stride,
                             float *out, size_t out_stride, uint32_t L, uint32_t D,
                             uint32_t head_first, uint32_t head_end, float scale, float *scratch);

@@ -166,8 +166,40 @@ static inline ints pair_words(ints a, ints b) {
     return _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16));
 }
 
-static inline int32_t sum_of_ints(ints a) {
-    return _mm512_reduce_add_epi32(a);
+/* For four registers at once, in half of the steps: each lane of the i-th register becomes the
+ * largest of the i-th. */
+static inline void largest_of_each(vector a[4]) {
+    vector low = _mm512_max_ps(_mm512_shuffle_f32x4(a[0], a[1], 0x44),
+                               _mm512_shuffle_f32x4(a[0], a[1], 0xee));
+    vector high = _mm512_max_ps(_mm512_shuffle_f32x4(a[2], a[3], 0x44),
+                                _mm512_shuffle_f32x4(a[2], a[3], 0xee));
+    vector all = _mm512_max_ps(_mm512_shuffle_f32x4(low, high, 0x88),
+                               _mm512_shuffle_f32x4(low, high, 0xdd));
+
+    all = _mm512_max_ps(all, _mm512_permute_ps(all, 0xb1));
+    all = _mm512_max_ps(all, _mm512_permute_ps(all, 0x4e));
+    a[0] = _mm512_shuffle_f32x4(all, all, 0x00);
+    a[1] = _mm512_shuffle_f32x4(all, all, 0x55);
+    a[2] = _mm512_shuffle_f32x4(all, all, 0xaa);
+    a[3] = _mm512_shuffle_f32x4(all, all, 0xff);
+}
+
+/* The sum of the i-th register in lanes 4 · i and on. */
+static inline ints sums_of_four(const ints a[4]) {
+    ints low = _mm512_add_epi32(_mm512_shuffle_i32x4(a[0], a[1], 0x44),
+                                _mm512_shuffle_i32x4(a[0], a[1], 0xee));
+    ints high = _mm512_add_epi32(_mm512_shuffle_i32x4(a[2], a[3], 0x44),
+                                 _mm512_shuffle_i32x4(a[2], a[3], 0xee));
+    ints all = _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88),
+                                _mm512_shuffle_i32x4(low, high, 0xdd));
+
+    all = _mm512_add_epi32(all, _mm512_shuffle_epi32(all, (_MM_PERM_ENUM)0xb1));
+    return _mm512_add_epi32(all, _mm512_shuffle_epi32(all, (_MM_PERM_ENUM)0x4e));
+}
+
+/* The larger of |a| and |b|. */
+static inline vector larger_size(vector a, vector b) {
+    return _mm512_range_ps(a, b, 0x0b);
 }
 
 static inline void store_words(int16_t *to, ints a) {
