@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HERE = ROOT / "tests/golden"
 BUILD = os.environ.get("MOULT_TEST_BUILD", "build")
+EMULATOR = os.environ.get("MOULT_TEST_EMULATOR", "").split()
 TINY = ["tiny-cls", "tiny-max", "tiny-plain"]
 WIDEN = {
     "I64": lambda data: numpy.frombuffer(data, "<i8"),
@@ -33,8 +34,8 @@ def moult():
     assert done.returncode == 0, done.stdout + done.stderr
 
     def info(folder):
-        done = subprocess.run([ROOT / path, "info", "--json", str(folder)], capture_output=True,
-                              text=True, timeout=60)
+        done = subprocess.run([*EMULATOR, ROOT / path, "info", "--json", str(folder)],
+                              capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -21,6 +21,7 @@ import tokenizer_texts as texts_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = os.environ.get("MOULT_TEST_BUILD", "build")
+EMULATOR = os.environ.get("MOULT_TEST_EMULATOR", "").split()
 SOAK = os.environ.get("MOULT_TEST_SOAK") == "1"
 NO_LIMIT = 2**32 - 1
 MODEL = os.environ.get("MOULT_TEST_MODEL")
@@ -33,7 +34,7 @@ def program():
                            f"SAN={os.environ.get('SAN', '')}", path],
                           cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    return ROOT / path
+    return [*EMULATOR, ROOT / path]
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +64,7 @@ class Pair:
         width = 4 if mode == "spans" else 1
         encoded = [text.encode() for text in texts]
         stream = b"".join(struct.pack("=I", len(text)) + text for text in encoded)
-        done = subprocess.run([self.program, self.path, mode, str(tokens_max)], input=stream,
+        done = subprocess.run([*self.program, self.path, mode, str(tokens_max)], input=stream,
                               capture_output=True, timeout=200)
         assert done.returncode == 0, done.stderr.decode()
         numbers, at, answers = memoryview(done.stdout).cast("I"), 0, []
@@ -80,7 +81,7 @@ class Pair:
     def cut(self, texts, tokens_max, overlap, prompt=""):
         """For each text where its chunks begin and end."""
         stream = b"".join(struct.pack("=I", len(text)) + text for text in map(str.encode, texts))
-        done = subprocess.run([self.program, self.path, "chunks", str(tokens_max), str(overlap),
+        done = subprocess.run([*self.program, self.path, "chunks", str(tokens_max), str(overlap),
                                prompt], input=stream, capture_output=True, timeout=200)
         assert done.returncode == 0, done.stderr.decode()
         numbers, at, answers = memoryview(done.stdout).cast("I"), 0, []
@@ -481,6 +482,6 @@ def test_fingerprint_is_what_the_documentation_says(program, spelled, tmp_path):
         "lstrip": True, "rstrip": False})
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(root), encoding="utf-8")
-    done = subprocess.run([program, path, "fingerprint"], capture_output=True, text=True)
+    done = subprocess.run([*program, path, "fingerprint"], capture_output=True, text=True)
     digest = hashlib.sha256(canonical_form(root)).hexdigest()
     assert done.stdout.strip() == hashlib.sha256(digest.encode()).hexdigest()

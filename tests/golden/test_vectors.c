@@ -422,6 +422,7 @@ static void compare_with_plain_c(const struct golden *golden, const char *folder
     moult_model_close(model);
     for (unsigned level = 1; moult_kernels_at(level) != NULL; level++) {
         struct worst worst = {.cosine = 2};
+        double least;
         float *vectors;
 
         model = load_as(folder, level, 1, rung);
@@ -431,7 +432,11 @@ static void compare_with_plain_c(const struct golden *golden, const char *folder
         print_message("# %s, %s, %s: cosine to plain C 1 - %.1e at least (text %zu)\n", folder,
                       moult_kernels_at(level)->name, rungs[rung], 1 - worst.cosine,
                       worst.cosine_at);
-        assert_true(worst.cosine >= (rung == MOULT_PRECISION_INT16 ? 0.999999 : 0.9999));
+        /* Where attention is in words as well, it rounds what plain C leaves in f32. */
+        least = rung == MOULT_PRECISION_INT16 ? 0.999999 : 0.9999;
+        if (moult_kernels_at(level)->attention_words != NULL)
+            least = rung == MOULT_PRECISION_INT16 ? 0.99999 : 0.999;
+        assert_true(worst.cosine >= least);
         free(vectors);
         moult_model_close(model);
     }
