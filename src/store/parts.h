@@ -141,6 +141,19 @@ int moult_store_scan_all(struct moult_store *store, uint32_t collection, bool *a
 int moult_words_open(struct moult_store *store, struct moult_error *error);
 void moult_words_close(struct moult_store *store);
 
+/* word_counts.c */
+
+struct moult_word_counts;
+
+/* Within a snapshot: what is kept is of it from now on. *counts, NULL at first, is made where the
+ * handle only reads; free() frees it. */
+int moult_word_counts_begin(struct moult_store *store, struct moult_word_counts **counts,
+                            struct moult_error *error);
+/* `counts` may be NULL. */
+int moult_word_count(struct moult_store *store, struct moult_word_counts *counts,
+                     const char *bytes, size_t size, uint64_t *documents,
+                     struct moult_error *error);
+
 /* word_rank.c */
 
 struct moult_ranking {

@@ -12,6 +12,7 @@
 struct moult_word_reader {
     fts5_tokenizer tokenizer;
     Fts5Tokenizer *instance;
+    struct moult_word_counts *counts;
 };
 
 struct term {
@@ -60,6 +61,8 @@ int moult_words_open(struct moult_store *store, struct moult_error *error) {
 void moult_words_close(struct moult_store *store) {
     if (store->words != NULL && store->words->instance != NULL)
         store->words->tokenizer.xDelete(store->words->instance);
+    if (store->words != NULL)
+        free(store->words->counts);
     free(store->words);
 }
 
@@ -117,16 +120,18 @@ static int count_documents(struct moult_store *store, uint32_t collection, uint6
     return row < 0 ? -1 : 0;
 }
 
-static int count_term(struct moult_store *store, struct term *term, struct moult_error *error) {
-    static const char sql[] = "SELECT doc FROM temp.word_counts WHERE term = ?1";
-    sqlite3_stmt *statement = moult_store_prepare(store, sql, error);
-    if (statement == NULL)
+static int count_terms(struct moult_store *store, struct terms *terms,
+                       struct moult_error *error) {
+    struct moult_word_reader *words = store->words;
+    if (moult_word_counts_begin(store, &words->counts, error) != 0)
         return -1;
-    sqlite3_bind_text(statement, 1, term->bytes, (int)term->size, SQLITE_STATIC);
-    int row = moult_store_step(store, statement, "counting words", error);
-    term->documents = row == 1 ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
-    moult_store_done(statement);
-    return row < 0 ? -1 : 0;
+    for (unsigned i = 0; i < terms->count; i++) {
+        struct term *term = &terms->items[i];
+        if (moult_word_count(store, words->counts, term->bytes, term->size, &term->documents,
+                             error) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int compare_terms(const void *left, const void *right) {
@@ -142,9 +147,8 @@ static int compare_terms(const void *left, const void *right) {
 static int weed(struct moult_store *store, struct terms *terms, uint64_t half,
                 struct moult_error *error) {
     unsigned unknown = 0, left;
-    for (unsigned i = 0; i < terms->count; i++)
-        if (count_term(store, &terms->items[i], error) != 0)
-            return -1;
+    if (count_terms(store, terms, error) != 0)
+        return -1;
     if (terms->count > 1)
         qsort(terms->items, terms->count, sizeof *terms->items, compare_terms);
     while (unknown < terms->count && terms->items[unknown].documents == 0)

@@ -303,6 +303,41 @@ static void looks_at_the_rarer_words_first(void **state) {
     free_texts(&fill);
 }
 
+/* What is kept of one moment is not used in another: after each kind of change, the scores are
+ * what they are to somebody who has just come. */
+static void counts_anew_after_each_change(void **state) {
+    struct place *place = *state;
+    struct fill fill = make_texts(3000);
+    uint32_t c = make_collection(place, "default", "minilm");
+    uint32_t d = make_collection(place, "other", "minilm");
+    const char *expression = "\"many\" OR \"more\" OR \"few\"";
+    for (unsigned i = 0; i < fill.count; i++)
+        snprintf(fill.texts[i], sizeof fill.texts[i], "%s%s%stext", i % 2 == 0 ? "many " : "",
+                 i % 5 < 2 ? "more " : "", i % 50 == 6 ? "few " : "");
+    put_texts(place, c, &fill);
+    for (unsigned step = 0; step < 6; step++) {
+        for (unsigned twice = 0; twice < 2; twice++) {
+            struct found found = find(place, c, "many more few", NULL, HITS);
+            struct found expected = ask_sqlite(place, expression, HITS);
+            are_equal(&found, &expected);
+        }
+        if (step == 0 || step == 1)
+            put_texts(place, c, &fill);
+        else if (step == 2)
+            put_one(place, d, "a", "nothing of it", NULL);
+        else if (step == 3) {
+            GOOD(moult_store_begin(place->writer, &error));
+            GOOD(moult_store_collection_drop(place->writer, "other", &fill.puts[0].seq, &error));
+            GOOD(moult_store_commit(place->writer, &error));
+        } else {
+            GOOD(moult_store_begin(place->writer, &error));
+            GOOD(moult_store_sweep(place->writer, 1000, &error));
+            GOOD(moult_store_commit(place->writer, &error));
+        }
+    }
+    free_texts(&fill);
+}
+
 static void says_when_it_is_too_much(void **state) {
     struct place *place = *state;
     struct fill fill = make_texts(24000);
@@ -362,7 +397,7 @@ int main(void) {
         PLACE_TEST(filters),          PLACE_TEST(reads_long_queries),
         PLACE_TEST(leaves_out_what_all_have), PLACE_TEST(follows_a_whole_transaction),
         PLACE_TEST(scores_are_sqlites), PLACE_TEST(looks_at_the_rarer_words_first),
-        PLACE_TEST(says_when_it_is_too_much),
+        PLACE_TEST(counts_anew_after_each_change), PLACE_TEST(says_when_it_is_too_much),
     };
     return cmocka_run_group_tests_name("words", tests, NULL, NULL);
 }
