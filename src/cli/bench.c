@@ -3,11 +3,11 @@
  * First the peaks: products that never leave the registers, and reads of arrays that lie ever
  * further away. Then forward passes of one thread by length and batch, with times (the median and
  * the least, since others use the machine, too), tokens a second, and the share of the peak that
- * their products come to. Then passes on all threads at once. */
+ * their products come to; of a single text also when all threads share it. Then passes on all
+ * threads at once. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +17,7 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "base/precision.h"
+#include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -25,7 +26,7 @@
 #include "model/model.h"
 #include "model/parts.h"
 
-enum { TOKENS_MAX = 4096, SEQUENCES_MAX = 32, RUNS_MAX = 4096, RUNS_MIN = 5, PEAK_ROUNDS = 20 };
+enum { PEAK_ROUNDS = 20 };
 
 struct options {
     enum moult_precision precision;     /* AUTO: all of them. */
@@ -45,33 +46,17 @@ static const struct shape shapes[] = {
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 /* As texts of people are: many short ones, some long. */
-static const uint32_t mixed[SEQUENCES_MAX] = {6,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                                              16, 17, 18, 19, 20, 21, 23, 25, 27, 29, 31,
-                                              34, 37, 41, 46, 52, 60, 72, 90, 128, 210};
-
-struct work {
-    uint32_t ids[TOKENS_MAX], lengths[SEQUENCES_MAX];
-    uint32_t count, tokens;
-    double operations;                  /* Of its products with weights. */
-};
-
-struct times {
-    double median_ms, least_ms;
-};
-
-static struct moult_encoder *open_encoder(const struct moult_model *model) {
-    uint32_t own = model->config.tokens_max;
-
-    return moult_encoder_open(model, own > TOKENS_MAX ? own : TOKENS_MAX);
-}
+static const uint32_t mixed[MOULT_BENCH_SEQUENCES_MAX] = {
+    6,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+    21, 23, 25, 27, 29, 31, 34, 37, 41, 46, 52, 60, 72, 90, 128, 210};
 
 /* False where the model takes no text of that length. */
-static bool make_work(struct work *work, const struct moult_model *model,
+static bool make_work(struct moult_bench_work *work, const struct moult_model *model,
                       const struct shape *shape) {
     const struct moult_config *config = &model->config;
     double C = config->width, F = config->inner_width;
 
-    *work = (struct work){.count = shape->count};
+    *work = (struct moult_bench_work){.count = shape->count};
     for (uint32_t i = 0; i < shape->count; i++) {
         uint32_t length = shape->length == 0 ? mixed[i] : shape->length;
 
@@ -86,31 +71,6 @@ static bool make_work(struct work *work, const struct moult_model *model,
         work->ids[t] = (t * 7919u + 104729u) % config->vocabulary_size;
     work->operations = 2 * work->tokens * config->layers * (4 * C * C + 2 * C * F);
     return true;
-}
-
-static int compare_numbers(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-/* At least RUNS_MIN passes, after one to warm up. */
-static struct times time_passes(struct moult_encoder *encoder, const struct work *work,
-                                float *vectors, uint32_t milliseconds) {
-    static double ms[RUNS_MAX];
-    uint64_t end_ns;
-    size_t runs = 0;
-
-    moult_encoder_run(encoder, work->ids, work->lengths, work->count, vectors);
-    end_ns = moult_clock_ns() + milliseconds * 1000000ull;
-    while (runs < RUNS_MAX && (runs < RUNS_MIN || moult_clock_ns() < end_ns)) {
-        uint64_t begun_ns = moult_clock_ns();
-
-        moult_encoder_run(encoder, work->ids, work->lengths, work->count, vectors);
-        ms[runs++] = (double)(moult_clock_ns() - begun_ns) * 1e-6;
-    }
-    qsort(ms, runs, sizeof *ms, compare_numbers);
-    return (struct times){ms[runs / 2], ms[0]};
 }
 
 /* The machine. */
@@ -171,96 +131,61 @@ static json_t *measure_machine(const struct moult_kernels *kernels) {
                      (int)moult_machine_threads(), "peak_gops", peaks, "read_gb_s", reads);
 }
 
-/* All threads. */
-
-struct crowd {
-    const struct moult_model *model;
-    const struct work *work;
-    uint64_t until_ns;
-    uint64_t passes;
-    bool failed;
-};
-
-static void *run_in_crowd(void *context) {
-    struct crowd *member = context;
-    float *vectors = moult_allocate((size_t)SEQUENCES_MAX * member->model->config.width,
-                                    sizeof *vectors);
-    struct moult_encoder *encoder = open_encoder(member->model);
-
-    member->failed = encoder == NULL;
-    /* On a busy machine all the time may have gone before it begins. */
-    while (!member->failed && (member->passes == 0 || moult_clock_ns() < member->until_ns)) {
-        moult_encoder_run(encoder, member->work->ids, member->work->lengths, member->work->count,
-                          vectors);
-        member->passes++;
-    }
-    moult_encoder_close(encoder);
-    free(vectors);
-    return NULL;
-}
-
-/* Passes a second of that many threads, each with its own; 0: they could not be started. */
-static double measure_crowd(const struct moult_model *model, const struct work *work,
-                            uint32_t threads, uint32_t milliseconds) {
-    struct crowd *crowd = moult_allocate(threads, sizeof *crowd);
-    pthread_t *ids = moult_allocate(threads, sizeof *ids);
-    uint64_t begun_ns = moult_clock_ns(), passes = 0;
-    uint32_t started = 0;
-    bool failed = false;
-
-    for (; started < threads; started++) {
-        crowd[started] = (struct crowd){
-            .model = model, .work = work, .until_ns = begun_ns + milliseconds * 4000000ull};
-        if (pthread_create(&ids[started], NULL, run_in_crowd, &crowd[started]) != 0)
-            break;
-    }
-    for (uint32_t i = 0; i < started; i++) {
-        pthread_join(ids[i], NULL);
-        passes += crowd[i].passes;
-        failed |= crowd[i].failed;
-    }
-    free(ids);
-    free(crowd);
-    return failed || started < threads
-               ? 0
-               : (double)passes * 1e9 / (double)(moult_clock_ns() - begun_ns);
-}
-
 /* A model in one precision. */
+
+/* `gang`: NULL where there is one thread. */
+static json_t *measure_shape(const struct moult_model *model, struct moult_encoder *encoder,
+                             struct moult_bench_gang *gang, const struct shape *shape,
+                             const struct moult_bench_work *work, uint32_t milliseconds,
+                             double peak_gops) {
+    struct moult_bench_times times = moult_bench_alone(model, encoder, work, milliseconds);
+    json_t *row = json_pack(
+        "{s:s, s:i, s:f, s:f, s:f, s:f, s:f}", "shape", shape->name, "tokens", (int)work->tokens,
+        "median_ms", times.median_ms, "least_ms", times.least_ms, "tokens_s",
+        work->tokens / times.median_ms * 1e3, "gops", work->operations / times.median_ms * 1e-6,
+        "peak_share", work->operations / times.median_ms * 1e-6 / peak_gops);
+
+    if (gang != NULL && shape->count == 1) {
+        times = moult_bench_shared(gang, work, milliseconds);
+        json_object_set_new(row, "shared_median_ms", json_real(times.median_ms));
+        json_object_set_new(row, "shared_least_ms", json_real(times.least_ms));
+    }
+    return row;
+}
+
+static uint32_t threads_of(const struct options *options) {
+    return options->threads == 0 ? moult_machine_threads() : options->threads;
+}
 
 static json_t *measure_shapes(const struct moult_model *model, struct moult_encoder *encoder,
                               const struct options *options, double peak_gops) {
-    float *vectors = moult_allocate((size_t)SEQUENCES_MAX * model->config.width, sizeof *vectors);
-    struct work *work = moult_allocate(1, sizeof *work);
+    struct moult_bench_work *work = moult_allocate(1, sizeof *work);
+    struct moult_bench_gang *gang = NULL;
+    uint32_t threads = threads_of(options);
     json_t *rows = json_array();
 
+    threads = threads < MOULT_SHARE_THREADS_MAX ? threads : MOULT_SHARE_THREADS_MAX;
+    if (threads > 1)
+        gang = moult_bench_gang_open(model, threads);
     for (unsigned i = 0; i < SHAPES; i++) {
-        struct times times;
-
-        if (!make_work(work, model, &shapes[i]))
-            continue;
-        times = time_passes(encoder, work, vectors, options->milliseconds);
-        json_array_append_new(
-            rows, json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f}", "shape", shapes[i].name,
-                            "tokens", (int)work->tokens, "median_ms", times.median_ms, "least_ms",
-                            times.least_ms, "tokens_s", work->tokens / times.median_ms * 1e3,
-                            "gops", work->operations / times.median_ms * 1e-6, "peak_share",
-                            work->operations / times.median_ms * 1e-6 / peak_gops));
+        if (make_work(work, model, &shapes[i]))
+            json_array_append_new(rows, measure_shape(model, encoder, gang, &shapes[i], work,
+                                                      options->milliseconds, peak_gops));
     }
+    moult_bench_gang_close(gang);
     free(work);
-    free(vectors);
     return rows;
 }
 
 static json_t *measure_threads(const struct moult_model *model, const struct options *options,
                                double peak_gops) {
-    uint32_t threads = options->threads == 0 ? moult_machine_threads() : options->threads;
-    struct work *work = moult_allocate(1, sizeof *work);
+    uint32_t threads = threads_of(options);
+    struct moult_bench_work *work = moult_allocate(1, sizeof *work);
     double passes;
     json_t *result;
 
     make_work(work, model, &shapes[6]);
-    passes = measure_crowd(model, work, threads, options->milliseconds);
+    passes = moult_bench_crowd(model, work, threads, options->milliseconds);
     result = json_pack("{s:s, s:i, s:f, s:f}", "shape", shapes[6].name, "threads", (int)threads,
                        "texts_s", passes * work->count, "peak_share",
                        passes * work->operations * 1e-9 / (threads * peak_gops));
@@ -280,7 +205,7 @@ static json_t *measure_rung(const char *folder, enum moult_precision precision,
 
     if (model == NULL)
         return NULL;
-    encoder = open_encoder(model);
+    encoder = moult_bench_encoder(model);
     if (encoder == NULL)
         moult_fail(error, MOULT_ERROR_SYSTEM, "There is no memory left for a forward pass.");
     else
@@ -353,12 +278,16 @@ static void print_rung(const json_t *rung) {
     printf("\n%s: cosine to f32 at least %.6f, products %.2f times as fast, loaded in %.0f ms\n",
            text(rung, "precision"), number(rung, "fidelity"), number(rung, "product_gain"),
            number(rung, "load_ms"));
-    printf("  %-8s %10s %10s %12s %10s %8s\n", "texts", "median ms", "least ms", "tokens/s",
-           "GOP/s", "of peak");
-    json_array_foreach(json_object_get(rung, "passes"), i, row)
-        printf("  %-8s %10.3f %10.3f %12.0f %10.1f %7.0f %%\n", text(row, "shape"),
+    printf("  %-8s %10s %10s %12s %10s %8s %10s\n", "texts", "median ms", "least ms", "tokens/s",
+           "GOP/s", "of peak", "shared ms");
+    json_array_foreach(json_object_get(rung, "passes"), i, row) {
+        printf("  %-8s %10.3f %10.3f %12.0f %10.1f %7.0f %%", text(row, "shape"),
                number(row, "median_ms"), number(row, "least_ms"), number(row, "tokens_s"),
                number(row, "gops"), 100 * number(row, "peak_share"));
+        if (json_object_get(row, "shared_median_ms") != NULL)
+            printf(" %10.3f", number(row, "shared_median_ms"));
+        printf("\n");
+    }
     printf("  %s on %.0f threads: %.0f texts/s, %.0f %% of their peak\n", text(crowd, "shape"),
            number(crowd, "threads"), number(crowd, "texts_s"), 100 * number(crowd, "peak_share"));
 }
@@ -418,8 +347,9 @@ int moult_cli_bench(int argc, char **argv) {
     const struct moult_option table[] = {
         {"--precision", "RUNG", "auto", "f32, int16 or int8 alone; auto: all of them, and which\n"
          "one auto takes", MOULT_OPTION_TEXT, &precision, 0, 0},
-        {"--threads", "N", "0", "of the last line of each; 0: what the machine or its container\n"
-         "gives", MOULT_OPTION_NUMBER, &options.threads, 0, MOULT_THREADS_MAX},
+        {"--threads", "N", "0", "that share a single text, and of the last line of each; 0: what\n"
+         "the machine or its container gives", MOULT_OPTION_NUMBER, &options.threads, 0,
+         MOULT_THREADS_MAX},
         {"--milliseconds", "N", "250", "time for each measurement", MOULT_OPTION_NUMBER,
          &options.milliseconds, 1, 60000},
         {"--json", NULL, NULL, "as one JSON object", MOULT_OPTION_FLAG, &as_json, 0, 0},

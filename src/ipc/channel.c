@@ -14,7 +14,7 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "ipc/blocks.h"
-#include "ipc/futex.h"
+#include "base/futex.h"
 #include "ipc/layout.h"
 
 #ifndef MFD_NOEXEC_SEAL

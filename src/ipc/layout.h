@@ -35,7 +35,7 @@
  * does not wait. What the kernel compares it compares under the lock that
  * FUTEX_WAKE takes, so a sleeper that the front has seen is either in the queue
  * or will see the new value. A thread that leaves work over wakes another
- * (moult_port_wake_other) without touching `bell`: what it leaves over came out
+ * (moult_port_wake_others) without touching `bell`: what it leaves over came out
  * of the ring after that other thread looked, hence its `bell` comes after the
  * look as well, and one of the two wakes finds the thread.
  *

@@ -11,7 +11,7 @@
 
 #include "base/machine.h"
 #include "base/memory.h"
-#include "ipc/futex.h"
+#include "base/futex.h"
 #include "ipc/layout.h"
 
 struct moult_port {
@@ -133,9 +133,13 @@ void moult_port_wait(struct moult_port *port, uint32_t seen) {
     atomic_fetch_sub(&port->answer->sleepers, 1);
 }
 
-void moult_port_wake_other(struct moult_port *port) {
-    if (atomic_load(&port->answer->sleepers) > 0)
-        moult_futex_wake(&port->head->bell, 1);
+uint32_t moult_port_sleepers(const struct moult_port *port) {
+    return atomic_load(&port->answer->sleepers);
+}
+
+void moult_port_wake_others(struct moult_port *port, uint32_t threads) {
+    if (moult_port_sleepers(port) > 0)
+        moult_futex_wake(&port->head->bell, (int)threads);
 }
 
 bool moult_port_exit_asked(const struct moult_port *port) {

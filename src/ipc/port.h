@@ -31,8 +31,10 @@ bool moult_port_take(struct moult_port *port, struct moult_port_request *request
  * what came after that look ends the wait at once. Any thread. */
 uint32_t moult_port_bell(const struct moult_port *port);
 void moult_port_wait(struct moult_port *port, uint32_t seen);
-/* Wakes one more waiting thread, when work is left over. Any thread. */
-void moult_port_wake_other(struct moult_port *port);
+/* How many threads wait, or are about to; and waking so many of them, when work is left over or
+ * shared. Any thread. */
+uint32_t moult_port_sleepers(const struct moult_port *port);
+void moult_port_wake_others(struct moult_port *port, uint32_t threads);
 bool moult_port_exit_asked(const struct moult_port *port);
 
 /* Marks the slot as begun (moult_channel_started). Any thread. */

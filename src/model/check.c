@@ -46,7 +46,7 @@ static int run_layer_plainly(const struct moult_model *model, const struct moult
         moult_panels_repack(&copy.inner, plain, &layer->inner) == 0 &&
         moult_panels_repack(&copy.outer, plain, &layer->outer) == 0) {
         moult_span_layer(plain, &copy, &model->config, activations, sample->lengths,
-                         sample->count);
+                         sample->count, NULL);
         result = 0;
     }
     moult_layer_release_panels(&copy);
@@ -63,7 +63,7 @@ static int run_plainly(const struct moult_model *model, const struct moult_sampl
                                 sample->tokens))
         return moult_fail(error, MOULT_ERROR_SYSTEM, "There is no memory left for the self-check.");
     moult_span_embed(plain, &model->weights, &model->config, &activations, sample->ids,
-                     sample->lengths, sample->count);
+                     sample->lengths, sample->count, NULL);
     for (uint32_t i = 0; result == 0 && i < model->weights.layer_count; i++)
         result = run_layer_plainly(model, &model->weights.layers[i], plain, sample, &activations);
     if (result == 0)

@@ -2,13 +2,14 @@
  *
  * First every text becomes ids, then texts of like length are put into groups, and
  * each group goes through the encoder on one thread. Both steps hand out their
- * items by a counter, so no thread waits for another before the step's end, and
- * there is no barrier within a forward pass. The longest come first, so that the
- * last item is a small one. */
+ * items by a counter, so no thread waits for another before the step's end. The
+ * longest come first, so that the last item is a small one. Threads for which there is no group
+ * left help with the last one (split.h), which may be the only one. */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/machine.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "model/parts.h"
@@ -36,6 +37,7 @@ struct batch {
     struct item *items;     /* [count] */
     size_t *groups;         /* [group_count + 1]: the first item of each. */
     size_t group_count;
+    bool shares;            /* The last group. */
     atomic_size_t next;     /* The first item, or group, that nobody has taken. */
     atomic_size_t groups_done;
 };
@@ -43,7 +45,7 @@ struct batch {
 static int tokenize_all(struct batch *batch, struct moult_error *error);
 static void group_items(struct batch *batch);
 static void encode_groups(void *context);
-static void run(struct batch *batch, size_t items, void (*work)(void *context));
+static void run(struct batch *batch, size_t shares, void (*work)(void *context));
 
 int moult_model_encode(const struct moult_model *model, const struct moult_text *texts,
                        size_t count, enum moult_prompt prompt, float *vectors,
@@ -65,7 +67,8 @@ int moult_model_encode(const struct moult_model *model, const struct moult_text 
     result = tokenize_all(&batch, error);
     if (result == 0) {
         group_items(&batch);
-        run(&batch, batch.group_count, encode_groups);
+        run(&batch, batch.group_count + (batch.shares ? MOULT_SHARE_THREADS_MAX - 1 : 0),
+            encode_groups);
         if (atomic_load(&batch.groups_done) < batch.group_count)
             result = moult_fail(error, MOULT_ERROR_SYSTEM,
                                 "There is no memory left to encode %zu texts.", count);
@@ -83,11 +86,13 @@ struct moult_crew *moult_crew_open(void) {
     struct moult_crew *crew = moult_allocate(1, sizeof *crew);
 
     pthread_mutex_init(&crew->lock, NULL);
+    crew->split = moult_split_open();
     return crew;
 }
 
 void moult_crew_close(struct moult_crew *crew) {
     moult_team_close(crew->team);
+    moult_split_close(crew->split);
     while (crew->free_seats != NULL) {
         struct moult_seat *seat = crew->free_seats;
 
@@ -136,13 +141,13 @@ static struct moult_team *find_team(const struct moult_model *model) {
     return crew->team;
 }
 
-/* Runs `work`, which takes `items` items, here and on as many helpers as have any use. */
-static void run(struct batch *batch, size_t items, void (*work)(void *context)) {
+/* Runs `work`, which has use for so many threads, here and on as many helpers as there are. */
+static void run(struct batch *batch, size_t shares, void (*work)(void *context)) {
     uint32_t helpers = batch->model->threads - 1;
 
     atomic_store(&batch->next, 0);
-    if (items <= helpers)
-        helpers = items > 0 ? (uint32_t)items - 1 : 0;
+    if (shares <= helpers)
+        helpers = shares > 0 ? (uint32_t)shares - 1 : 0;
     if (helpers == 0)
         work(batch);
     else
@@ -232,13 +237,22 @@ static int compare_items(const void *a, const void *b) {
     return x->text < y->text ? -1 : x->text > y->text;
 }
 
+static size_t count_tokens(const struct batch *batch, size_t group) {
+    size_t tokens = 0;
+
+    for (size_t i = batch->groups[group]; i < batch->groups[group + 1]; i++)
+        tokens += batch->items[i].count;
+    return tokens;
+}
+
 /* Groups are smaller where there are too few texts to fill every thread. */
 static void group_items(struct batch *batch) {
+    const struct moult_model *model = batch->model;
     size_t tokens = 0, tokens_max, at = 0;
 
     for (size_t i = 0; i < batch->count; i++)
         tokens += batch->items[i].count;
-    tokens_max = (tokens + batch->model->threads - 1) / batch->model->threads;
+    tokens_max = (tokens + model->threads - 1) / model->threads;
     if (tokens_max > GROUP_TOKENS)
         tokens_max = GROUP_TOKENS;
     qsort(batch->items, batch->count, sizeof *batch->items, compare_items);
@@ -250,11 +264,18 @@ static void group_items(struct batch *batch) {
             sum += batch->items[at++].count;
     }
     batch->groups[batch->group_count] = batch->count;
+    batch->shares = model->threads > 1 &&
+                    count_tokens(batch, batch->group_count - 1) >=
+                        moult_encoder_share_tokens(model) &&
+                    moult_split_is_worth(model->crew->split, moult_clock_ns());
 }
 
-static void encode_group(struct batch *batch, struct moult_seat *seat, size_t first, size_t end) {
+/* `split`: what this thread leads, or NULL. */
+static void encode_group(struct batch *batch, struct moult_seat *seat, size_t group,
+                         struct moult_split *split) {
     const struct moult_model *model = batch->model;
-    size_t C = model->config.width, B = end - first, T = 0, at = 0;
+    size_t first = batch->groups[group];
+    size_t C = model->config.width, B = batch->groups[group + 1] - first, T = 0, at = 0;
     uint32_t *lengths = moult_allocate(B, sizeof *lengths), *ids;
     float *vectors = moult_allocate(B * C, sizeof *vectors);
 
@@ -265,7 +286,7 @@ static void encode_group(struct batch *batch, struct moult_seat *seat, size_t fi
         memcpy(ids + at, batch->items[first + i].ids, lengths[i] * sizeof *ids);
         at += lengths[i];
     }
-    moult_encoder_run(seat->encoder, ids, lengths, (uint32_t)B, vectors);
+    moult_encoder_run_shared(seat->encoder, split, ids, lengths, (uint32_t)B, vectors);
     for (size_t i = 0; i < B; i++) {
         float *vector = batch->vectors + batch->items[first + i].text * C;
 
@@ -278,9 +299,31 @@ static void encode_group(struct batch *batch, struct moult_seat *seat, size_t fi
     free(vectors);
 }
 
+static void lead_group(struct batch *batch, struct moult_seat *seat, size_t group) {
+    struct moult_split *split = batch->model->crew->split;
+    uint32_t threads = batch->model->threads;
+    bool leads;
+
+    threads = threads < MOULT_SHARE_THREADS_MAX ? threads : MOULT_SHARE_THREADS_MAX;
+    leads = batch->shares && group + 1 == batch->group_count &&
+            moult_split_begin(split, threads, moult_split_now());
+
+    encode_group(batch, seat, group, leads ? split : NULL);
+    if (leads)
+        moult_split_end(split, moult_split_now());
+    atomic_fetch_add(&batch->groups_done, 1);
+}
+
+static bool all_groups_are_done(void *context) {
+    struct batch *batch = context;
+
+    return atomic_load_explicit(&batch->groups_done, memory_order_relaxed) == batch->group_count;
+}
+
 static void encode_groups(void *context) {
     struct batch *batch = context;
     const struct moult_model *model = batch->model;
+    struct moult_split *split = model->crew->split;
     struct moult_seat *seat = take_seat(model);
     uint32_t tokens_max = model->config.tokens_max;
     size_t i;
@@ -288,9 +331,11 @@ static void encode_groups(void *context) {
     if (seat->encoder == NULL)
         seat->encoder = moult_encoder_open(
             model, tokens_max > GROUP_TOKENS ? tokens_max : GROUP_TOKENS);
-    while (seat->encoder != NULL && (i = atomic_fetch_add(&batch->next, 1)) < batch->group_count) {
-        encode_group(batch, seat, batch->groups[i], batch->groups[i + 1]);
-        atomic_fetch_add(&batch->groups_done, 1);
-    }
+    while (seat->encoder != NULL && (i = atomic_fetch_add(&batch->next, 1)) < batch->group_count)
+        lead_group(batch, seat, i);
+    /* Who comes before the only group is led waits for that. */
+    if (seat->encoder != NULL && batch->shares &&
+        (batch->group_count == 1 || moult_split_led(split) != 0))
+        moult_encoder_help(seat->encoder, split, all_groups_are_done, batch);
     give_seat_back(model, seat);
 }

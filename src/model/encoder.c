@@ -6,29 +6,23 @@
  * again for it is hidden behind the arithmetic, and so small that its activations
  * stay in the L2 cache; a longer sequence is a span of its own.
  *
- * Within a layer:
- *
- *   qkv     [T][3C] = hidden · Wqkv + b           query, key, value side by side
- *   context [T][C]  = attention, per sequence and head
- *   hidden         += context · Wo + b, normalised
- *   inner   [.][F]  = gelu(hidden · Wi + b)       in blocks of rows, for inner is
- *   hidden         += inner · Wf + b, normalised  the widest of all
- *
- * In a rung of integers the rows before each product become integers in a scratch of their own.
- *
  * Every kernel writes what depends on one row, or on one sequence, alone
- * (kernels.h). So neither the cut into spans nor that into blocks can be seen in a
- * single bit of a vector, and both may change freely. */
+ * (kernels.h). So neither the cut into spans nor that of a layer into blocks and panels can be seen
+ * in a single bit of a vector, and both may change freely. */
 #include "model/encoder.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "model/parts.h"
 
-enum { SPAN_ROWS = 128, BLOCK_ROWS = 128 };
+enum { SPAN_ROWS = 128, EMBED_ROWS = 8 };
+
+/* What makes it worth while to wake somebody up, which takes 50 to 100 µs: so many products of a
+ * row with a weight. Reading the weights is worth as many rows. */
+#define SHARE_PRODUCTS (100 * 1000000ull)
+#define SHARE_ROWS_READ 8u
 
 struct moult_encoder {
     const struct moult_model *model;
@@ -79,16 +73,17 @@ void moult_encoder_set_advance(struct moult_encoder *encoder, void (*advance)(vo
     encoder->advance_context = context;
 }
 
-static void run_span(struct moult_encoder *encoder, const uint32_t *ids, const uint32_t *lengths,
-                     uint32_t B, float *vectors) {
+static void run_span(struct moult_encoder *encoder, struct moult_split *split,
+                     const uint32_t *ids, const uint32_t *lengths, uint32_t B, float *vectors) {
     const struct moult_model *model = encoder->model;
     const struct moult_kernels *kernels = model->kernels;
     struct moult_activations *activations = &encoder->activations;
 
-    moult_span_embed(kernels, &model->weights, &model->config, activations, ids, lengths, B);
+    moult_span_embed(kernels, &model->weights, &model->config, activations, ids, lengths, B,
+                     split);
     for (uint32_t i = 0; i < model->weights.layer_count; i++) {
         moult_span_layer(kernels, &model->weights.layers[i], &model->config, activations, lengths,
-                         B);
+                         B, split);
         if (encoder->advance != NULL)
             encoder->advance(encoder->advance_context);
     }
@@ -97,6 +92,12 @@ static void run_span(struct moult_encoder *encoder, const uint32_t *ids, const u
 
 void moult_encoder_run(struct moult_encoder *encoder, const uint32_t *ids,
                        const uint32_t *lengths, uint32_t B, float *vectors) {
+    moult_encoder_run_shared(encoder, NULL, ids, lengths, B, vectors);
+}
+
+void moult_encoder_run_shared(struct moult_encoder *encoder, struct moult_split *split,
+                              const uint32_t *ids, const uint32_t *lengths, uint32_t B,
+                              float *vectors) {
     uint32_t first = 0, T = 0;
 
     while (first < B) {
@@ -105,12 +106,26 @@ void moult_encoder_run(struct moult_encoder *encoder, const uint32_t *ids,
         MOULT_REQUIRE(rows >= 1 && rows <= encoder->activations.rows);
         while (end < B && lengths[end] <= SPAN_ROWS && rows + lengths[end] <= SPAN_ROWS)
             rows += lengths[end++];
-        run_span(encoder, ids + T, lengths + first, end - first,
+        run_span(encoder, split, ids + T, lengths + first, end - first,
                  vectors + (size_t)first * encoder->model->config.width);
         T += rows;
         first = end;
     }
     MOULT_REQUIRE(T <= encoder->tokens_max);
+}
+
+void moult_encoder_help(struct moult_encoder *encoder, struct moult_split *split,
+                        bool (*leave)(void *context), void *context) {
+    moult_split_help(split, &encoder->activations, leave, context);
+}
+
+uint32_t moult_encoder_share_tokens(const struct moult_model *model) {
+    const struct moult_config *config = &model->config;
+    uint64_t C = config->width, F = config->inner_width;
+    uint64_t weights = config->layers * (4 * C * C + 2 * C * F);
+    uint64_t rows = (SHARE_PRODUCTS + weights - 1) / weights;
+
+    return rows > SHARE_ROWS_READ ? (uint32_t)(rows - SHARE_ROWS_READ) : 1;
 }
 
 void moult_vector_unit(const struct moult_model *model, float *vector) {
@@ -125,7 +140,7 @@ struct parts {
 static struct parts parts_of(const struct moult_config *config, enum moult_precision precision,
                              uint32_t rows) {
     size_t C = config->width;
-    uint32_t block = least(rows, BLOCK_ROWS);
+    uint32_t block = least(rows, MOULT_BLOCK_ROWS);
     uint32_t widest = config->width > config->inner_width ? config->width : config->inner_width;
     struct parts parts = {
         .hidden = align16(rows * C),
@@ -175,111 +190,60 @@ void moult_activations_release(struct moult_activations *activations) {
     *activations = (struct moult_activations){0};
 }
 
-static uint32_t rows_of(const uint32_t *lengths, uint32_t B) {
-    uint32_t rows = 0;
+/* The rows of a span, for the threads that share it. */
+struct embedding {
+    const struct moult_kernels *kernels;
+    const struct moult_weights *weights;
+    const struct moult_config *config;
+    float *hidden;
+    const uint32_t *ids, *lengths;
+    uint32_t T;
+};
 
-    for (uint32_t i = 0; i < B; i++)
-        rows += lengths[i];
-    return rows;
-}
+/* An item is EMBED_ROWS rows. */
+static void embed_rows(void *context, uint32_t first, uint32_t end, void *own) {
+    const struct embedding *embedding = context;
+    const struct moult_weights *weights = embedding->weights;
+    const struct moult_config *config = embedding->config;
+    uint32_t row = first * EMBED_ROWS, row_end = least(end * EMBED_ROWS, embedding->T);
+    uint32_t begin = 0, position, i = 0;        /* Of the row's sequence. */
+    size_t C = config->width;
+    float *out = embedding->hidden + row * C;
 
-static void normalise(const struct moult_kernels *kernels, const struct moult_norm *norm,
-                      const struct moult_config *config, float *x, uint32_t T) {
-    kernels->layer_norm(x, config->width, T, config->width, norm->gamma, norm->beta,
-                        config->epsilon);
+    (void)own;
+    while (begin + embedding->lengths[i] <= row)
+        begin += embedding->lengths[i++];
+    position = row - begin;
+    for (uint32_t t = row; t < row_end; t++, out += C) {
+        uint32_t id = embedding->ids[t];
+
+        MOULT_REQUIRE(id < config->vocabulary_size);
+        embedding->kernels->add3(out, weights->words + id * C, weights->positions + position * C,
+                                 weights->types, config->width);
+        if (++position == embedding->lengths[i]) {
+            position = 0;
+            i++;
+        }
+    }
+    embedding->kernels->layer_norm(embedding->hidden + row * C, C, row_end - row, config->width,
+                                   weights->embedding_norm.gamma, weights->embedding_norm.beta,
+                                   config->epsilon);
 }
 
 void moult_span_embed(const struct moult_kernels *kernels, const struct moult_weights *weights,
                       const struct moult_config *config, struct moult_activations *activations,
-                      const uint32_t *ids, const uint32_t *lengths, uint32_t B) {
-    size_t C = config->width;
-    float *out = activations->hidden;
+                      const uint32_t *ids, const uint32_t *lengths, uint32_t B,
+                      struct moult_split *split) {
+    struct embedding embedding = {kernels, weights, config, activations->hidden, ids, lengths, 0};
+    uint32_t items;
 
-    for (uint32_t i = 0; i < B; i++) {
-        for (uint32_t position = 0; position < lengths[i]; position++) {
-            MOULT_REQUIRE(*ids < config->vocabulary_size);
-            kernels->add3(out, weights->words + *ids * C, weights->positions + position * C,
-                          weights->types, config->width);
-            ids++;
-            out += C;
-        }
-    }
-    normalise(kernels, &weights->embedding_norm, config, activations->hidden, rows_of(lengths, B));
-}
-
-/* The inputs x [T][K] of a layer's matrix, where somebody wants to know. */
-static void note(struct moult_activations *activations, enum moult_matrix matrix, const float *x,
-                 uint32_t K, uint32_t T) {
-    float *largest = activations->largest[matrix];
-
-    for (uint32_t t = 0; largest != NULL && t < T; t++) {
-        for (uint32_t k = 0; k < K; k++)
-            largest[k] = fmaxf(largest[k], fabsf(x[(size_t)t * K + k]));
-    }
-}
-
-/* At most BLOCK_ROWS rows. */
-static void linear(const struct moult_kernels *kernels, struct moult_activations *activations,
-                   const struct moult_panels *panels, const float *x, float *y, uint32_t T,
-                   enum moult_epilogue epilogue) {
-    struct moult_rows rows;
-
-    if (panels->precision == MOULT_PRECISION_F32) {
-        kernels->linear(panels, x, panels->inputs, y, panels->outputs, T, 0, panels->panels,
-                        epilogue);
-        return;
-    }
-    rows = moult_rows_in(activations->integers, T, panels->inputs);
-    kernels->integers(panels, x, panels->inputs, T, &rows);
-    kernels->linear_integers(panels, &rows, y, panels->outputs, T, 0, panels->panels, epilogue);
-}
-
-static void attend(const struct moult_kernels *kernels, const struct moult_config *config,
-                   enum moult_precision precision, struct moult_activations *activations,
-                   const uint32_t *lengths, uint32_t B) {
-    bool words = precision != MOULT_PRECISION_F32 && kernels->attention_words != NULL;
-    size_t C = config->width, row = 0;
-    float scale = (float)(1.0 / sqrt((double)config->head_width));
-
-    for (uint32_t i = 0; i < B; i++) {
-        const float *q = activations->qkv + row * 3 * C;
-
-        (words ? kernels->attention_words : kernels->attention)(
-            q, q + C, q + 2 * C, 3 * C, activations->context + row * C, C, lengths[i],
-            config->head_width, 0, config->heads, scale, activations->scratch);
-        row += lengths[i];
-    }
-}
-
-void moult_span_layer(const struct moult_kernels *kernels, const struct moult_layer *layer,
-                      const struct moult_config *config, struct moult_activations *activations,
-                      const uint32_t *lengths, uint32_t B) {
-    size_t C = config->width;
-    uint32_t T = rows_of(lengths, B);
-
-    for (uint32_t t = 0; t < T; t += BLOCK_ROWS) {
-        uint32_t rows = least(BLOCK_ROWS, T - t);
-
-        note(activations, MOULT_MATRIX_QKV, activations->hidden + t * C, config->width, rows);
-        linear(kernels, activations, &layer->qkv, activations->hidden + t * C,
-               activations->qkv + t * 3 * C, rows, MOULT_EPILOGUE_NONE);
-    }
-    attend(kernels, config, layer->qkv.precision, activations, lengths, B);
-    for (uint32_t t = 0; t < T; t += BLOCK_ROWS) {
-        uint32_t rows = least(BLOCK_ROWS, T - t);
-        float *hidden = activations->hidden + t * C, *inner = activations->inner;
-
-        note(activations, MOULT_MATRIX_OUTPUT, activations->context + t * C, config->width,
-             rows);
-        linear(kernels, activations, &layer->output, activations->context + t * C, hidden, rows,
-               MOULT_EPILOGUE_ADD);
-        normalise(kernels, &layer->output_norm, config, hidden, rows);
-        note(activations, MOULT_MATRIX_INNER, hidden, config->width, rows);
-        linear(kernels, activations, &layer->inner, hidden, inner, rows, MOULT_EPILOGUE_GELU);
-        note(activations, MOULT_MATRIX_OUTER, inner, config->inner_width, rows);
-        linear(kernels, activations, &layer->outer, inner, hidden, rows, MOULT_EPILOGUE_ADD);
-        normalise(kernels, &layer->outer_norm, config, hidden, rows);
-    }
+    for (uint32_t i = 0; i < B; i++)
+        embedding.T += lengths[i];
+    items = (embedding.T + EMBED_ROWS - 1) / EMBED_ROWS;
+    if (split == NULL)
+        embed_rows(&embedding, 0, items, activations);
+    else
+        moult_split_stage(split, items, embed_rows, &embedding, activations);
 }
 
 static void take_greatest(float *out, const float *x, uint32_t L, size_t C) {

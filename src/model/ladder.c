@@ -117,7 +117,7 @@ static int open_texts(const struct moult_ladder *ladder, const struct moult_weig
                           "There is no memory left to find out what %s does to the model.",
                           precision == MOULT_PRECISION_F32 ? "fewer bits" : "rounding");
     moult_span_embed(ladder->kernels, weights, ladder->config, activations, sample->ids,
-                     sample->lengths, sample->count);
+                     sample->lengths, sample->count, NULL);
     return 0;
 }
 
@@ -196,7 +196,7 @@ static int round_matrix(const struct moult_ladder *ladder, struct moult_panels *
 static void run_layer(const struct moult_ladder *ladder, const struct moult_layer *layer,
                       const struct moult_sample *sample, struct moult_activations *activations) {
     moult_span_layer(ladder->kernels, layer, ladder->config, activations, sample->lengths,
-                     sample->count);
+                     sample->count, NULL);
 }
 
 int moult_ladder_layer(struct moult_ladder *ladder, struct moult_layer *layer,

@@ -59,6 +59,19 @@ void moult_encoder_set_advance(struct moult_encoder *encoder, void (*advance)(vo
 void moult_encoder_run(struct moult_encoder *encoder, const uint32_t *ids,
                        const uint32_t *lengths, uint32_t B, float *vectors);
 
+/* The same, shared with whoever helps with `split`, which the caller leads; NULL: alone. The bits
+ * of the vectors do not depend on it. */
+struct moult_split;
+void moult_encoder_run_shared(struct moult_encoder *encoder, struct moult_split *split,
+                              const uint32_t *ids, const uint32_t *lengths, uint32_t B,
+                              float *vectors);
+/* moult_split_help() with such passes, of the same model. */
+void moult_encoder_help(struct moult_encoder *encoder, struct moult_split *split,
+                        bool (*leave)(void *context), void *context);
+/* From so many tokens on it pays to share a pass, among so many at most. */
+#define MOULT_SHARE_THREADS_MAX 4u
+uint32_t moult_encoder_share_tokens(const struct moult_model *model);
+
 /* Scales a vector [C] of the model to length 1. */
 void moult_vector_unit(const struct moult_model *model, float *vector);
 

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "model/split.h"
 #include "model/team.h"
 #include "model/weights.h"
 
@@ -21,6 +22,7 @@ struct moult_seat {
 struct moult_crew {
     pthread_mutex_t lock;
     struct moult_team *team;
+    struct moult_split *split;          /* Of the last group of a call. */
     struct moult_seat *free_seats;
 };
 

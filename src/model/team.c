@@ -1,17 +1,23 @@
 #include "model/team.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/machine.h"
 #include "base/memory.h"
+
+/* A helper that has found nothing more to do is gone in less than that; to sleep until then and be
+ * woken would take longer. */
+#define GONE_SPIN_NS 20000u
 
 /* A piece of work while moult_team_run() is in it; it lies on that call's stack. */
 struct piece {
     void (*work)(void *context);
     void *context;
     uint32_t wanted;        /* Helpers that may still begin. */
-    uint32_t inside;        /* Helpers that have begun and not ended. */
+    _Atomic uint32_t inside;    /* Helpers that have begun and not ended; changed under the lock. */
     struct piece *next;
 };
 
@@ -62,6 +68,14 @@ static void remove_piece(struct moult_team *team, const struct piece *piece) {
     *at = piece->next;
 }
 
+static void spin_until_empty(const struct piece *piece) {
+    uint64_t until_ns = moult_clock_ns() + GONE_SPIN_NS;
+
+    while (atomic_load_explicit(&piece->inside, memory_order_relaxed) > 0 &&
+           moult_clock_ns() < until_ns)
+        continue;
+}
+
 void moult_team_run(struct moult_team *team, uint32_t helpers, void (*work)(void *context),
                     void *context) {
     struct piece piece = {.work = work, .context = context, .wanted = helpers};
@@ -69,14 +83,17 @@ void moult_team_run(struct moult_team *team, uint32_t helpers, void (*work)(void
     pthread_mutex_lock(&team->lock);
     piece.next = team->pieces;
     team->pieces = &piece;
+    pthread_mutex_unlock(&team->lock);
     for (uint32_t i = 0; i < helpers && i < team->count; i++)
         pthread_cond_signal(&team->offered);
-    pthread_mutex_unlock(&team->lock);
 
     work(context);
 
     pthread_mutex_lock(&team->lock);
     remove_piece(team, &piece);
+    pthread_mutex_unlock(&team->lock);
+    spin_until_empty(&piece);
+    pthread_mutex_lock(&team->lock);
     while (piece.inside > 0)
         pthread_cond_wait(&team->ended, &team->lock);
     pthread_mutex_unlock(&team->lock);

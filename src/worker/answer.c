@@ -28,6 +28,7 @@ struct moult_answerer {
     uint32_t C, tokens_max;             /* Of one text. */
     uint32_t special_before;            /* Special tokens in front of a text. */
 
+    struct moult_split *split;          /* What this one leads, or NULL. */
     uint32_t pass_tokens_max, T, B;     /* The pass that is being gathered. */
     uint32_t *ids;                      /* [pass_tokens_max] */
     uint32_t lengths[MOULT_PORTION_TEXTS_MAX];
@@ -107,7 +108,14 @@ static void embed(struct moult_answerer *answerer, struct moult_portion_item *it
     MOULT_REQUIRE(gather(answerer, item));
 }
 
+static void end_split(struct moult_answerer *answerer) {
+    if (answerer->split)
+        moult_split_end(answerer->split, moult_split_now());
+    answerer->split = NULL;
+}
+
 void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *portion) {
+    answerer->split = portion->shared ? moult_batch_split(answerer->batch) : NULL;
     for (uint32_t i = 0; i < portion->count; i++) {
         struct moult_portion_item *item = &portion->items[i];
         const struct moult_request_view *view = &item->request->view;
@@ -122,6 +130,23 @@ void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *p
             embed(answerer, item);
     }
     run_pass(answerer);
+    end_split(answerer);                /* Also where the text was refused. */
+}
+
+struct errand {
+    const struct moult_port *port;
+    uint32_t bell;
+};
+
+static bool somebody_rang(void *context) {
+    const struct errand *errand = context;
+    return moult_port_bell(errand->port) != errand->bell;
+}
+
+void moult_answerer_help(struct moult_answerer *answerer, const struct moult_portion *portion) {
+    struct errand errand = {.port = answerer->port, .bell = portion->bell};
+    moult_encoder_help(answerer->encoder, moult_batch_split(answerer->batch), somebody_rang,
+                       &errand);
 }
 
 /* Texts to ids. */
@@ -317,8 +342,9 @@ static void write_cell(struct moult_answerer *answerer, uint32_t b) {
 static void run_pass(struct moult_answerer *answerer) {
     if (answerer->B == 0)
         return;
-    moult_encoder_run(answerer->encoder, answerer->ids, answerer->lengths, answerer->B,
-                      answerer->vectors);
+    moult_encoder_run_shared(answerer->encoder, answerer->split, answerer->ids, answerer->lengths,
+                             answerer->B, answerer->vectors);
+    end_split(answerer);
     for (uint32_t b = 0; b < answerer->B; b++)
         write_cell(answerer, b);
     answerer->B = answerer->T = 0;

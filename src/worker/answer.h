@@ -23,4 +23,8 @@ void moult_answerer_warm(struct moult_answerer *answerer);
 /* Writes the cells of all items of the portion, or refuses their requests. */
 void moult_answerer_run(struct moult_answerer *answerer, struct moult_portion *portion);
 
+/* Helps with what another answerer works on, until that is done or a request comes: `portion` is
+ * as moult_batch_take() left it. */
+void moult_answerer_help(struct moult_answerer *answerer, const struct moult_portion *portion);
+
 #endif

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "model/model.h"
 
 /* Every so many portions the batch lane goes first. */
 #define BATCH_LANE_TURN 4
@@ -29,8 +30,9 @@ struct lane {
 
 struct moult_batch {
     struct moult_port *port;
-    uint32_t threads, C, tokens_max;
+    uint32_t threads, C, tokens_max, share_tokens;
     bool background;
+    struct moult_split *split;
     _Atomic uint64_t scan_bytes;
     pthread_mutex_t lock;              /* Guards all below. */
     pthread_cond_t left_aside;         /* There is something in the third lane, or it is over. */
@@ -41,14 +43,16 @@ struct moult_batch {
 };
 
 struct moult_batch *moult_batch_open(struct moult_port *port, uint32_t threads, uint32_t C,
-                                     uint32_t tokens_max, bool background) {
+                                     uint32_t tokens_max, uint32_t share_tokens, bool background) {
     struct moult_batch *batch = moult_allocate(1, sizeof(*batch));
     pthread_condattr_t monotonic;
     batch->port = port;
     batch->threads = threads;
     batch->C = C;
     batch->tokens_max = tokens_max;
+    batch->share_tokens = share_tokens;
     batch->background = background;
+    batch->split = moult_split_open();
     pthread_mutex_init(&batch->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -62,7 +66,12 @@ void moult_batch_close(struct moult_batch *batch) {
         return;
     pthread_cond_destroy(&batch->left_aside);
     pthread_mutex_destroy(&batch->lock);
+    moult_split_close(batch->split);
     free(batch);
+}
+
+struct moult_split *moult_batch_split(struct moult_batch *batch) {
+    return batch->split;
 }
 
 void moult_batch_set_scan(struct moult_batch *batch, uint64_t bytes) {
@@ -307,22 +316,48 @@ static void take_portion(struct moult_batch *batch, struct moult_portion *portio
     take_from_lane(batch, batch_first || !single->first ? many : single, share, portion);
 }
 
-bool moult_batch_take(struct moult_batch *batch, struct moult_portion *portion) {
+/* Becomes the leader with it, of those who have nothing to do, where it is one text that is long
+ * enough. Returns how many may help. */
+static uint32_t share_portion(struct moult_batch *batch, struct moult_portion *portion) {
+    const struct moult_portion_item *item = &portion->items[0];
+    uint32_t threads = 1 + moult_port_sleepers(batch->port);
+    if (portion->count != 1 || threads == 1 || !item->bytes ||
+        item->request->view.kind == MOULT_REQUEST_CUT ||
+        estimate_text(batch, item->size) < batch->share_tokens)
+        return 0;
+    threads = threads < MOULT_SHARE_THREADS_MAX ? threads : MOULT_SHARE_THREADS_MAX;
+    portion->shared = moult_split_begin(batch->split, threads, moult_split_now());
+    return portion->shared ? threads - 1 : 0;
+}
+
+static bool is_asked(struct moult_batch *batch, struct moult_portion *portion) {
+    uint32_t led = moult_split_led(batch->split);
+    if (led == 0 || led == portion->led)
+        return false;
+    portion->led = led;
+    return true;
+}
+
+enum moult_batch_turn moult_batch_take(struct moult_batch *batch, struct moult_portion *portion) {
     for (;;) {
         portion->count = 0;
-        uint32_t seen = moult_port_bell(batch->port);
+        portion->shared = false;
+        portion->bell = moult_port_bell(batch->port);
         pthread_mutex_lock(&batch->lock);
         drain_port(batch);
         take_portion(batch, portion);
         bool left = batch->lanes[MOULT_LANE_SINGLE].first || batch->lanes[MOULT_LANE_BATCH].first;
         pthread_mutex_unlock(&batch->lock);
-        if (left)
-            moult_port_wake_other(batch->port);
+        uint32_t wanted = left ? 1 : share_portion(batch, portion);
+        if (wanted > 0)
+            moult_port_wake_others(batch->port, wanted);
         if (portion->count > 0)
-            return true;
-        if (moult_port_exit_asked(batch->port) && moult_port_bell(batch->port) == seen)
-            return false;
-        moult_port_wait(batch->port, seen);
+            return MOULT_BATCH_TAKEN;
+        if (is_asked(batch, portion))
+            return MOULT_BATCH_ASKED;
+        if (moult_port_exit_asked(batch->port) && moult_port_bell(batch->port) == portion->bell)
+            return MOULT_BATCH_OVER;
+        moult_port_wait(batch->port, portion->bell);
     }
 }
 

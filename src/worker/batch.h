@@ -11,6 +11,9 @@
  * share nothing with the others but the short locks of this file and of the port: no request of
  * the first two lanes is ever in the hands of a thread that the machine may leave aside.
  *
+ * A text that is all that there is to do is shared (model/split.h): the thread that takes it wakes
+ * those that wait for work, and they help until it is done or something else comes.
+ *
  * What is taken is an item: a text; of FOLLOW, whose changes have an order, some changes in a row,
  * and the next ones only once they are made.
  *
@@ -23,6 +26,7 @@
 
 #include "base/limits.h"
 #include "ipc/port.h"
+#include "model/split.h"
 
 /* Estimated tokens of one portion. It bounds how long a single text waits behind a batch, and
  * how long the sign of life can stay away. */
@@ -63,26 +67,39 @@ struct moult_portion_item {
 
 struct moult_portion {
     uint32_t count;
+    bool shared;                       /* Whoever works on it leads moult_batch_split(), and ends
+                                          that. */
+    uint32_t led;                      /* What this thread was last asked to help with, … */
+    uint32_t bell;                     /* … and until when: until the bell is another one. */
     struct moult_portion_item items[MOULT_PORTION_TEXTS_MAX];
 };
 
 struct moult_batch;
 
-/* For a model of C dimensions and at most `tokens_max` tokens per text. The port
- * stays the caller's. `background`: there are threads for the third lane; else it is the second. */
+/* For a model of C dimensions and at most `tokens_max` tokens per text, which is shared from
+ * `share_tokens` on. The port stays the caller's. `background`: there are threads for the third
+ * lane; else it is the second. */
 struct moult_batch *moult_batch_open(struct moult_port *port, uint32_t threads, uint32_t C,
-                                     uint32_t tokens_max, bool background);
+                                     uint32_t tokens_max, uint32_t share_tokens, bool background);
 void moult_batch_close(struct moult_batch *batch);
+
+struct moult_split *moult_batch_split(struct moult_batch *batch);
 
 /* A search of one vector reads so many bytes. */
 void moult_batch_set_scan(struct moult_batch *batch, uint64_t bytes);
 
-/* Waits for work. False when the front has asked for the exit and nothing is left. */
-bool moult_batch_take(struct moult_batch *batch, struct moult_portion *portion);
+enum moult_batch_turn {
+    MOULT_BATCH_TAKEN,
+    MOULT_BATCH_ASKED,                 /* To help with moult_batch_split(). */
+    MOULT_BATCH_IDLE,
+    MOULT_BATCH_OVER                   /* The front has asked for the exit and nothing is left. */
+};
 
-/* The same for the third lane: also returns when there was nothing for so long, and does not
- * work off what is left at the exit. */
-enum moult_batch_turn { MOULT_BATCH_TAKEN, MOULT_BATCH_IDLE, MOULT_BATCH_OVER };
+/* Waits for work: TAKEN, ASKED or OVER. Each time with the same portion, zeros at first. */
+enum moult_batch_turn moult_batch_take(struct moult_batch *batch, struct moult_portion *portion);
+
+/* The same for the third lane: TAKEN; IDLE when there was nothing for so long; OVER, even where
+ * something is left. */
 enum moult_batch_turn moult_batch_take_background(struct moult_batch *batch, uint64_t idle_ns,
                                                   struct moult_portion *portion);
 

@@ -239,7 +239,9 @@ static int open_seats(struct worker *worker) {
     moult_vectors_begin(worker->vectors, worker->report.fingerprint, worker->report.dimensions,
                         moult_kernels_best());
     worker->batch = moult_batch_open(worker->port, worker->threads, worker->report.dimensions,
-                                     worker->report.tokens_max, worker->background_threads > 0);
+                                     worker->report.tokens_max,
+                                     moult_encoder_share_tokens(worker->model),
+                                     worker->background_threads > 0);
     for (uint32_t i = 0; i < worker->threads; i++) {
         struct seat *seat = &worker->seats[i];
         seat->worker = worker;
@@ -390,7 +392,12 @@ static void *compute_thread(void *context) {
     if (!pass_gate(worker))
         return NULL;
     struct moult_portion *portion = moult_allocate(1, sizeof(*portion));
-    while (moult_batch_take(worker->batch, portion)) {
+    enum moult_batch_turn turn;
+    while ((turn = moult_batch_take(worker->batch, portion)) != MOULT_BATCH_OVER) {
+        if (turn == MOULT_BATCH_ASKED) {
+            moult_answerer_help(seat->answerer, portion);
+            continue;
+        }
         moult_fault_point("batch");
         moult_answerer_run(seat->answerer, portion);
         moult_fault_point("answer");

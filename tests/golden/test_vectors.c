@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 
 #include "base/memory.h"
 #include "model/model.h"
+#include "model/split.h"
 
 #define COSINE_MIN 0.999999
 #define DIFFERENCE_MAX 2e-6
@@ -299,9 +302,11 @@ static void check_company(const struct golden *golden, unsigned level,
         together = encode(model, golden->texts, count, MOULT_PROMPT_NONE);
         assert_same_bits(together, alone, count * C, "with the number of threads");
         free(together);
-        together = encode(model, golden->texts, 1, MOULT_PROMPT_NONE);
-        assert_same_bits(together, alone, C, "alone with several threads");
-        free(together);
+        for (size_t i = 0; i < count; i += level == 0 ? count : 10) {
+            together = encode(model, golden->texts + i, 1, MOULT_PROMPT_NONE);
+            assert_same_bits(together, alone + i * C, C, "alone with several threads");
+            free(together);
+        }
         moult_model_close(model);
     }
     free(alone);
@@ -368,6 +373,84 @@ static void bits_do_not_depend_on_packing(void **state) {
         for (unsigned precision = MOULT_PRECISION_F32;
              precision <= (level == 0 ? MOULT_PRECISION_F32 : MOULT_PRECISION_INT8); precision++)
             check_packing(level, (enum moult_precision)precision);
+    }
+}
+
+/* A thread that helps whoever leads, and goes every now and then. */
+struct helper {
+    struct moult_encoder *encoder;
+    struct moult_split *split;
+    pthread_t thread;
+    unsigned looks;
+    _Atomic bool stop;
+};
+
+static bool goes(void *context) {
+    struct helper *helper = context;
+
+    return atomic_load(&helper->stop) || ++helper->looks % 3000 == 0;
+}
+
+static void *help(void *context) {
+    struct helper *helper = context;
+
+    while (!atomic_load(&helper->stop))
+        moult_encoder_help(helper->encoder, helper->split, goes, helper);
+    return NULL;
+}
+
+/* The same text with up to three helpers: few rows go by panels, many by rows. */
+static void check_sharing(unsigned level, enum moult_precision precision) {
+    static const uint32_t lengths[] = {1, 16, 33, 64, 129, 256};
+    enum { HELPERS = 3, TURNS = 2, T = 256 };
+
+    struct moult_model *model = load_as(real_model(), level, 1, precision);
+    size_t C = moult_model_info(model)->dimensions;
+    struct moult_encoder *encoder = moult_encoder_open(model, T);
+    struct moult_split *split = moult_split_open();
+    struct helper helpers[HELPERS] = {{0}};
+    struct moult_split_time now = {0};
+    float *alone = moult_allocate(C, sizeof *alone), *shared = moult_allocate(C, sizeof *shared);
+    uint32_t ids[T];
+
+    for (uint32_t t = 0; t < T; t++)
+        ids[t] = (t * 7919u + 104729u) % moult_model_info(model)->vocabulary_size;
+    for (uint32_t threads = 2; threads <= HELPERS + 1; threads++) {
+        struct helper *helper = &helpers[threads - 2];
+
+        helper->encoder = moult_encoder_open(model, T);
+        helper->split = split;
+        assert_int_equal(pthread_create(&helper->thread, NULL, help, helper), 0);
+        for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+            moult_encoder_run(encoder, ids, &lengths[i], 1, alone);
+            for (unsigned turn = 0; turn < TURNS; turn++) {
+                now.ns += 3600 * 1000000000ull;     /* No rest is as long. */
+                assert_true(moult_split_begin(split, threads, now));
+                moult_encoder_run_shared(encoder, split, ids, &lengths[i], 1, shared);
+                moult_split_end(split, now);
+                assert_same_bits(shared, alone, C, "with helpers");
+            }
+        }
+    }
+    for (size_t i = 0; i < HELPERS; i++) {
+        atomic_store(&helpers[i].stop, true);
+        pthread_join(helpers[i].thread, NULL);
+        moult_encoder_close(helpers[i].encoder);
+    }
+    free(alone);
+    free(shared);
+    moult_encoder_close(encoder);
+    moult_split_close(split);
+    moult_model_close(model);
+}
+
+static void bits_do_not_depend_on_helpers(void **state) {
+    (void)state;
+    /* The plain level takes a second for what the others do in milliseconds: tests/unit has it. */
+    for (unsigned level = 1; moult_kernels_at(level) != NULL; level++) {
+        for (unsigned precision = MOULT_PRECISION_F32; precision <= MOULT_PRECISION_INT8;
+             precision++)
+            check_sharing(level, (enum moult_precision)precision);
     }
 }
 
@@ -473,6 +556,7 @@ int main(int count, char **words) {
         cmocka_unit_test(auto_takes_a_rung_that_stays_with_f32),
         cmocka_unit_test(self_check_passes),
         cmocka_unit_test(bits_do_not_depend_on_packing),
+        cmocka_unit_test(bits_do_not_depend_on_helpers),
         cmocka_unit_test(bits_do_not_depend_on_company),
     };
 

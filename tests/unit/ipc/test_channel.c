@@ -407,7 +407,7 @@ static void *echo_thread(void *context) {
     for (;;) {
         uint32_t seen = moult_port_bell(echo->port);
         while (echo_take(echo, &request)) {
-            moult_port_wake_other(echo->port);
+            moult_port_wake_others(echo->port, 1);
             moult_port_started(echo->port, request.slot);
             memcpy(request.block, request.message, request.size);
             moult_port_advance(echo->port);

@@ -269,6 +269,10 @@ static void bits_are_equal_alone_and_under_load(void **state) {
     load_for(get_shared(), soak ? 60000 : 600, 60);
     struct worker worker = start(5);
     load_for(&worker, soak ? 60000 : 300, 300);
+    /* One at a time is shared by threads that have nothing else to do, until there is something. */
+    load_for(&worker, TEXTS, 1);
+    load_for(&worker, soak ? 60000 : TEXTS, 2);
+    load_for(&worker, soak ? 60000 : TEXTS, 4);
     stop(&worker);
 }
 

@@ -1,6 +1,6 @@
-/* The two futex calls of the channel, on a word that two processes share. */
-#ifndef MOULT_IPC_FUTEX_H
-#define MOULT_IPC_FUTEX_H
+/* The two futex calls, on a word that threads share, or two processes. */
+#ifndef MOULT_BASE_FUTEX_H
+#define MOULT_BASE_FUTEX_H
 
 #include <linux/futex.h>
 #include <stdatomic.h>
