@@ -77,22 +77,24 @@ static void linear_integers(const struct moult_panels *w, const struct moult_row
 /* Rows to integers. Lanes behind the last value are written too: a row has the room. */
 
 static void words_of_row(int16_t *values, float *scale, const float *x, uint32_t K) {
-    vector most[2] = {broadcast(0), broadcast(0)};
+    vector most[4] = {broadcast(0), broadcast(0), broadcast(0), broadcast(0)};
     float largest, inverse;
     uint32_t k = 0;
 
-    for (; k + 2 * LANES <= K; k += 2 * LANES) {
-        most[0] = larger(most[0], absolute(load(x + k)));
-        most[1] = larger(most[1], absolute(load(x + k + LANES)));
+    for (; k + 4 * LANES <= K; k += 4 * LANES) {
+        UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            most[i] = larger(most[i], absolute(load(x + k + i * LANES)));
     }
     for (; k < K; k += LANES)
         most[0] = larger(most[0], absolute(load_some(x + k, first_lanes(K - k))));
-    largest = largest_of(larger(most[0], most[1]));
+    largest = largest_of(larger(larger(most[0], most[1]), larger(most[2], most[3])));
     *scale = largest > MOULT_INTEGERS_LEAST ? largest * (1.0f / MOULT_INT16_VALUE_MOST) : 0;
     inverse = *scale > 0 ? MOULT_INT16_VALUE_MOST / largest : 0;
-    for (k = 0; k + LANES <= K; k += LANES)
-        store_words(values + k, rounded(mul(load(x + k), broadcast(inverse))));
-    if (k < K)
+    for (k = 0; k + 2 * LANES <= K; k += 2 * LANES)
+        store_words_of_two(values + k, rounded(mul(load(x + k), broadcast(inverse))),
+                           rounded(mul(load(x + k + LANES), broadcast(inverse))));
+    for (; k < K; k += LANES)
         store_words(values + k,
                     rounded(mul(load_some(x + k, first_lanes(K - k)), broadcast(inverse))));
 }
@@ -110,17 +112,28 @@ ALWAYS_INLINE void store_bytes_of(void *values, size_t k, vector x, float invers
 
 static void bytes_of_row(void *values, float *scale, int32_t *zero, const float *x,
                          const float *factors, uint32_t K) {
-    vector low = broadcast(0), high = broadcast(0);
-    uint32_t whole_end = K / LANES * LANES;
+    vector low = broadcast(0), high = broadcast(0), next_low = low, next_high = high;
+    uint32_t whole_end = K / LANES * LANES, k = 0;
     lanes some = first_lanes(K - whole_end);
     float least, largest, inverse;
 
-    for (uint32_t k = 0; k < whole_end; k += LANES) {
+    for (; k + 2 * LANES <= whole_end; k += 2 * LANES) {
+        vector value = mul(load(x + k), load(factors + k));
+        vector next = mul(load(x + k + LANES), load(factors + k + LANES));
+
+        low = smaller(low, value);
+        high = larger(high, value);
+        next_low = smaller(next_low, next);
+        next_high = larger(next_high, next);
+    }
+    for (; k < whole_end; k += LANES) {
         vector value = mul(load(x + k), load(factors + k));
 
         low = smaller(low, value);
         high = larger(high, value);
     }
+    low = smaller(low, next_low);
+    high = larger(high, next_high);
     if (whole_end < K) {
         vector value = mul(load_some(x + whole_end, some), load_some(factors + whole_end, some));
 
@@ -134,7 +147,7 @@ static void bytes_of_row(void *values, float *scale, int32_t *zero, const float 
                  : 0;
     inverse = *scale > 0 ? MOULT_INT8_VALUE_MOST / (largest - least) : 0;
     *zero = (int32_t)lrintf(-least * inverse);
-    for (uint32_t k = 0; k < whole_end; k += LANES)
+    for (k = 0; k < whole_end; k += LANES)
         store_bytes_of(values, k, mul(load(x + k), load(factors + k)), inverse, *zero);
     if (whole_end < K)
         store_bytes_of(values, whole_end,

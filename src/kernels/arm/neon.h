@@ -151,6 +151,10 @@ static inline void store_words(int16_t *to, ints a) {
     vst1_s16(to, vqmovn_s32(a));
 }
 
+static inline void store_words_of_two(int16_t *to, ints a, ints b) {
+    vst1q_s16(to, vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)));
+}
+
 /* As assignment, because a store of one lane may want an address that its size divides. */
 static inline void store_bytes(uint8_t *to, ints a) {
     int16x4_t words = vqmovn_s32(a);

@@ -152,6 +152,11 @@ static inline void store_words(int16_t *to, ints a) {
     _mm_storeu_si128((__m128i *)to, words_of(a));
 }
 
+static inline void store_words_of_two(int16_t *to, ints a, ints b) {
+    _mm256_storeu_si256((__m256i *)to,
+                        _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8));
+}
+
 static inline void store_bytes(uint8_t *to, ints a) {
     __m128i words = words_of(a);
 

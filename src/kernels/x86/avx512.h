@@ -206,6 +206,13 @@ static inline void store_words(int16_t *to, ints a) {
     _mm256_storeu_si256((__m256i *)to, _mm512_cvtsepi32_epi16(a));
 }
 
+/* The words of two registers: half of the shuffles of two times one. */
+static inline void store_words_of_two(int16_t *to, ints a, ints b) {
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b)));
+}
+
 static inline void store_bytes(uint8_t *to, ints a) {
     _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(a));
 }

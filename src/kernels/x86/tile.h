@@ -15,9 +15,10 @@ enum {
 };
 
 /* sums [rows][vectors · LANES] = x [rows][K] · panel [K][vectors · LANES]. */
-ALWAYS_INLINE void multiply_tile(const unsigned rows, const unsigned vectors, const float *x,
-                                 size_t x_stride, const float *panel, uint32_t K, float *sums,
-                                 size_t sums_stride, const struct ahead *ahead) {
+ALWAYS_INLINE void multiply_floats(const unsigned rows, const unsigned vectors,
+                                   const unsigned fetches, const float *x, size_t x_stride,
+                                   const float *panel, uint32_t K, float *sums,
+                                   size_t sums_stride, const struct ahead *ahead) {
     vector total[TILE_ROWS][TILE_VECTORS];
     const char *fetched = ahead == NULL ? NULL : ahead->at;
     size_t step = ahead == NULL ? 0 : ahead->step;
@@ -36,7 +37,7 @@ ALWAYS_INLINE void multiply_tile(const unsigned rows, const unsigned vectors, co
             w[j] = load(panel + j * LANES);
         if (ahead != NULL) {
             UNROLL
-            for (unsigned j = 0; j < PANEL_LINES; j++)
+            for (unsigned j = 0; j < fetches; j++)
                 _mm_prefetch(fetched + 64 * j, _MM_HINT_T1);
             fetched += step;
             UNROLL
@@ -61,6 +62,18 @@ ALWAYS_INLINE void multiply_tile(const unsigned rows, const unsigned vectors, co
     }
 }
 
+/* Where many tiles share what lies ahead, the next line is often the one that was asked for last:
+ * a step then asks for one, and not for as many as a panel has. */
+ALWAYS_INLINE void multiply_tile(const unsigned rows, const unsigned vectors, const float *x,
+                                 size_t x_stride, const float *panel, uint32_t K, float *sums,
+                                 size_t sums_stride, const struct ahead *ahead) {
+    if (ahead != NULL && ahead->step > 64)
+        multiply_floats(rows, vectors, PANEL_LINES, x, x_stride, panel, K, sums, sums_stride,
+                        ahead);
+    else
+        multiply_floats(rows, vectors, 1, x, x_stride, panel, K, sums, sums_stride, ahead);
+}
+
 ALWAYS_INLINE ints load_weights(const char *panel, const bool bytes, const unsigned j) {
     if (bytes && BYTE_GROUP == 2)
         return load_widened((const int8_t *)panel + j * LANES * 2);
@@ -74,12 +87,13 @@ ALWAYS_INLINE ints four_bytes(const char *from) {
     return all_ints(four);
 }
 
-/* sums [rows][PANEL] = the products of rows and panel, as floats. */
+/* sums [rows][PANEL] = the products of rows and panel, as floats. Of what lies ahead each step asks
+ * for `fetches` lines. */
 ALWAYS_INLINE void multiply_integers_tile(const unsigned rows, const bool bytes,
-                                          const struct tile_weights *w, const struct tile_rows *x,
-                                          float *sums, const struct ahead *ahead) {
-    enum { LINES = (PANEL * 4 + 63) / 64 };
-    const unsigned step = bytes ? BYTE_STEP : WORD_STEP, lines = step / 64;
+                                          const unsigned fetches, const struct tile_weights *w,
+                                          const struct tile_rows *x, float *sums,
+                                          const struct ahead *ahead) {
+    const unsigned step = bytes ? BYTE_STEP : WORD_STEP;
     const char *panel = w->panel, *values = x->values, *fetched = ahead->at;
     size_t stride = x->stride;
     ints total[TILE_ROWS][TILE_VECTORS];
@@ -97,13 +111,12 @@ ALWAYS_INLINE void multiply_integers_tile(const unsigned rows, const bool bytes,
         for (unsigned j = 0; j < TILE_VECTORS; j++)
             part[j] = load_weights(panel, bytes, j);
         UNROLL
-        for (unsigned j = 0; j < LINES; j++) {
-            if (j < lines) {
-                _mm_prefetch(fetched + 64 * j, _MM_HINT_T1);
-                _mm_prefetch(panel + L1_AHEAD + 64 * j, _MM_HINT_T0);
-            }
-        }
+        for (unsigned j = 0; j < fetches; j++)
+            _mm_prefetch(fetched + 64 * j, _MM_HINT_T1);
         fetched += ahead->step;
+        UNROLL
+        for (unsigned j = 0; j < step / 64; j++)
+            _mm_prefetch(panel + L1_AHEAD + 64 * j, _MM_HINT_T0);
         UNROLL
         for (unsigned i = 0; i < rows; i++) {
             ints four = four_bytes(values + i * stride);
@@ -136,11 +149,17 @@ ALWAYS_INLINE void multiply_integers_tile(const unsigned rows, const bool bytes,
 ALWAYS_INLINE void multiply_words_tile(const unsigned rows, const struct tile_weights *w,
                                        const struct tile_rows *x, float *sums,
                                        const struct ahead *ahead) {
-    multiply_integers_tile(rows, false, w, x, sums, ahead);
+    if (ahead->step <= 64)
+        multiply_integers_tile(rows, false, 1, w, x, sums, ahead);
+    else
+        multiply_integers_tile(rows, false, WORD_STEP / 64, w, x, sums, ahead);
 }
 
 ALWAYS_INLINE void multiply_bytes_tile(const unsigned rows, const struct tile_weights *w,
                                        const struct tile_rows *x, float *sums,
                                        const struct ahead *ahead) {
-    multiply_integers_tile(rows, true, w, x, sums, ahead);
+    if (ahead->step <= 64)
+        multiply_integers_tile(rows, true, 1, w, x, sums, ahead);
+    else
+        multiply_integers_tile(rows, true, BYTE_STEP / 64, w, x, sums, ahead);
 }
