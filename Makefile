@@ -163,13 +163,15 @@ build/fuzz/tests/fuzz/%: build/fuzz/tests/fuzz/%.o $(ARCHIVES)
 	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
 
 # What follows needs no compiler and no library at first: the scripts install them.
-.PHONY: run setup test soak
+.PHONY: run setup test soak test-arm64
 run:
 	@CC='$(CC)' MODEL='$(MODEL)' PORT='$(PORT)' DATA='$(DATA)' ARGS='$(ARGS)' tools/run
 setup:
 	@tools/setup run
 test:
 	@CC='$(CC)' SAN='$(SAN)' tools/test $(SUITE)
+test-arm64:
+	@tools/test arm64
 soak:
 	@CC='$(CC)' SAN='$(SAN)' MOULT_TEST_SOAK=1 tools/test $(SUITE)
 fuzz:
@@ -201,10 +203,12 @@ clean:
 ## make test                 installs what is missing and runs every test
 ##   SUITE=unit              one suite: tidy unit kernels golden tools api source update fault fuzz
 ##   SAN=address,undefined   with sanitizers
+## make test-arm64           the program for ARM64, in an emulator
 ## make soak                 the tests with their full counts; takes long
 ## make fuzz                 the fuzzers alone: FUZZ_SECONDS=600 for each
 ## make setup                installs what is missing, and nothing more
 ## make install              PREFIX=/usr/local DESTDIR=
 ## make clean                removes build/
 ##
-## CC=clang builds with another compiler, V=1 shows the commands.
+## CC=clang builds with another compiler, CC=aarch64-linux-gnu-gcc for ARM64 (tools/setup arm64
+## and tools/sysroot aarch64 fetch what that needs), V=1 shows the commands.

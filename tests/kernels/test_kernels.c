@@ -3,7 +3,8 @@
  *
  * test_kernels [--few] [LEVEL …]        the tests, as TAP: all, or of few sizes; of some levels
  * test_kernels --bench [LEVEL [PART [f32|int16|int8]]]   what they cost
- * test_kernels --level                  which level MOULT_CPU and this CPU agree on */
+ * test_kernels --level                  which level MOULT_CPU and this CPU agree on
+ * test_kernels --levels                 all that this CPU has */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -208,6 +209,9 @@ int main(int count, char **words) {
                     count > 4 ? words[4] : "f32");
     } else if (count > 1 && strcmp(words[1], "--level") == 0) {
         printf("%s\n", moult_kernels_best()->name);
+    } else if (count > 1 && strcmp(words[1], "--levels") == 0) {
+        for (unsigned i = 0; moult_kernels_at(i) != NULL; i++)
+            printf("%s\n", moult_kernels_at(i)->name);
     } else {
         check_few = count > 1 && strcmp(words[1], "--few") == 0;
         check_levels(words + 1 + check_few);
