@@ -91,12 +91,15 @@ $(foreach f,$(FOLDERS),$(eval $(call folder_rules,$(f))))
 # The kernels of one level may use its instructions; nothing else may.
 $(BUILD)/src/kernels/%.o $(BUILD)/src/index/quantize.o: CFLAGS += -O3
 $(BUILD)/src/kernels/x86/avx2.o: CFLAGS += -mavx2 -mfma
+$(BUILD)/src/kernels/x86/avxvnni.o: CFLAGS += -mavx2 -mfma -mavxvnni
 $(BUILD)/src/kernels/x86/scan_avx2.o: CFLAGS += -mavx2
 AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/src/kernels/x86/avx512.o: CFLAGS += $(AVX512)
 $(BUILD)/src/kernels/x86/scan_avx512.o: CFLAGS += $(AVX512)
 $(BUILD)/src/kernels/x86/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 $(BUILD)/src/kernels/x86/scan_avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
+# The tests have it a second time, as a CPU with AVX-512 VNNI and without AVX-VNNI runs it.
+$(BUILD)/tests/kernels/avxvnni_evex.o: CFLAGS += -O3 -mavx2 -mfma -mavx512vl -mavx512vnni
 $(BUILD)/src/kernels/arm/neondot.o: CFLAGS += -march=armv8.2-a+dotprod
 $(BUILD)/src/kernels/arm/scan_neondot.o: CFLAGS += -march=armv8.2-a+dotprod
 $(BUILD)/src/kernels/arm/neoni8mm.o: CFLAGS += -march=armv8.2-a+dotprod+i8mm

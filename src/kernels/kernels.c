@@ -17,6 +17,7 @@ static const struct level {
     {&moult_kernels_c, 0},
 #if defined(__x86_64__)
     {&moult_kernels_avx2, MOULT_CPU_AVX2},
+    {&moult_kernels_avxvnni, MOULT_CPU_AVX2 | MOULT_CPU_AVX_VNNI},
     {&moult_kernels_avx512, MOULT_CPU_AVX2 | MOULT_CPU_AVX512},
     {&moult_kernels_avx512vnni, MOULT_CPU_AVX2 | MOULT_CPU_AVX512 | MOULT_CPU_AVX512_VNNI},
 #elif defined(__aarch64__)

@@ -2,8 +2,8 @@
  *
  * One table of functions per level; moult_kernels_best() fills nothing and
  * decides nothing per call: it returns the highest table that this CPU and the
- * mask in MOULT_CPU allow ("c", "avx2", "avx512", "avx512vnni" on x86, "c", "neon", "neondot",
- * "neoni8mm" on ARM64; for tests and bug reports).
+ * mask in MOULT_CPU allow ("c", "avx2", "avxvnni", "avx512", "avx512vnni" on x86, "c", "neon",
+ * "neondot", "neoni8mm" on ARM64; for tests and bug reports).
  *
  * Every function of a table keeps promise 4 (docs/architecture.md): what it
  * writes for a row, or for a sequence, depends on that row or sequence alone,

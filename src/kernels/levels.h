@@ -39,6 +39,7 @@ int32_t moult_scan_row_c(const uint8_t *row, const int8_t *query, uint32_t bytes
 
 #if defined(__x86_64__)
 extern const struct moult_kernels moult_kernels_avx2;
+extern const struct moult_kernels moult_kernels_avxvnni;
 extern const struct moult_kernels moult_kernels_avx512;
 extern const struct moult_kernels moult_kernels_avx512vnni;
 
@@ -58,7 +59,8 @@ int32_t moult_scan_row_avx512vnni(const uint8_t *row, const int8_t *query, uint3
 enum moult_cpu_flags {
     MOULT_CPU_AVX2 = 1,     /* AVX2 and FMA, and the kernel saves their registers. */
     MOULT_CPU_AVX512 = 2,   /* F, DQ, BW and VL on top of that, likewise. */
-    MOULT_CPU_AVX512_VNNI = 4
+    MOULT_CPU_AVX512_VNNI = 4,
+    MOULT_CPU_AVX_VNNI = 8  /* In registers of 256 bits, with AVX-512 or without. */
 };
 unsigned moult_cpu_flags(void);
 

@@ -177,7 +177,7 @@ def test_info(real, real_model):
     assert info["generation"] == slot["generation"]
     assert info["fingerprint"] == slot["fingerprint"]
     assert info["precision"] == "f32" and info["fidelity"] == 1 and info["dimensions"] == 384
-    assert info["kernels"] in ("c", "avx2", "avx512", "avx512vnni")
+    assert info["kernels"] in ("c", "avx2", "avxvnni", "avx512", "avx512vnni")
     assert info["version"] == real.get("/").body.split()[1].decode()
 
 

@@ -101,7 +101,7 @@ static void close_bench(struct bench *bench) {
     } while (0)
 
 static void report(const struct bench *bench, const char *what, double ns, double flops) {
-    printf("%-7s %-34s %12.0f ns", bench->kernels->name, what, ns);
+    printf("%-12s %-34s %12.0f ns", bench->kernels->name, what, ns);
     if (flops > 0)
         printf(" %7.1f GOP/s", flops / ns);
     printf("\n");
@@ -287,7 +287,7 @@ void check_bench(const char *level, const char *part, const char *precision) {
                                 : strcmp(precision, "int16") == 0 ? MOULT_PRECISION_INT16
                                                                   : MOULT_PRECISION_F32;
 
-    for (unsigned i = 0; (kernels = moult_kernels_at(i)) != NULL; i++) {
+    for (unsigned i = 0; (kernels = check_level_at(i)) != NULL; i++) {
         struct bench bench;
 
         if (level != NULL && strcmp(level, kernels->name) != 0)

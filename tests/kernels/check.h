@@ -46,6 +46,11 @@ void check_ok(bool passed, const char *format, ...) __attribute__((format(printf
 /* Says why the next check_ok() is going to fail; returns false. */
 bool check_because(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* As moult_kernels_at(), and behind them levels that are there for tests alone. */
+const struct moult_kernels *check_level_at(unsigned index);
+/* Of avxvnni_evex.c: for CPUs with AVX-512 VNNI. */
+extern const struct moult_kernels check_avxvnni_evex;
+
 void check_linear(const struct moult_kernels *kernels);
 void check_integers(const struct moult_kernels *kernels);
 void check_attention(const struct moult_kernels *kernels);

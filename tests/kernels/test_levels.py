@@ -17,7 +17,8 @@ EMULATOR = os.environ.get("MOULT_TEST_EMULATOR", "").split()
 SOAK = os.environ.get("MOULT_TEST_SOAK") == "1"
 X86 = not EMULATOR and platform.machine() == "x86_64"
 PROGRAM = BUILD / "tests/kernels/test_kernels"
-NAMES = ["c", "avx2", "avx512", "avx512vnni"] if X86 else ["c", "neon", "neondot", "neoni8mm"]
+NAMES = ["c", "avx2", "avxvnni", "avx512", "avx512vnni"] if X86 else \
+    ["c", "neon", "neondot", "neoni8mm"]
 FOLDER = BUILD / "src/kernels" / ("x86" if X86 else "arm")
 SCANS = ["avx2", "avx512", "avx512vnni"] if X86 else ["neon", "neondot"]
 # What an emulator can play, and the highest level that runs there.

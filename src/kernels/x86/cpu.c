@@ -13,6 +13,7 @@
 #define LEAF7_EBX_AVX512BW (1u << 30)
 #define LEAF7_EBX_AVX512VL (1u << 31)
 #define LEAF7_ECX_AVX512_VNNI (1u << 11)
+#define LEAF7_1_EAX_AVX_VNNI (1u << 4)
 #define XCR0_XMM_YMM 0x06u
 #define XCR0_OPMASK_ZMM 0xe0u
 
@@ -29,8 +30,17 @@ static unsigned has(uint32_t value, uint32_t bits) {
     return (value & bits) == bits;
 }
 
+/* Asked for where leaf 7 has that subleaf: its number of them is in EAX of the first. */
+static unsigned avx_vnni(uint32_t subleaves) {
+    uint32_t eax = 0, ebx, ecx, edx;
+
+    if (subleaves < 1 || !__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx))
+        return 0;
+    return has(eax, LEAF7_1_EAX_AVX_VNNI) ? MOULT_CPU_AVX_VNNI : 0;
+}
+
 unsigned moult_cpu_flags(void) {
-    uint32_t eax, ebx, ecx, edx, saved;
+    uint32_t eax, ebx, ecx, edx, saved, flags;
 
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx))
         return 0;
@@ -41,9 +51,9 @@ unsigned moult_cpu_flags(void) {
         return 0;
     if (!has(ebx, LEAF7_EBX_AVX2))
         return 0;
+    flags = MOULT_CPU_AVX2 | avx_vnni(eax);
     if (has(saved, XCR0_OPMASK_ZMM) && has(ebx, LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ |
                                                     LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL))
-        return MOULT_CPU_AVX2 | MOULT_CPU_AVX512 |
-               (has(ecx, LEAF7_ECX_AVX512_VNNI) ? MOULT_CPU_AVX512_VNNI : 0);
-    return MOULT_CPU_AVX2;
+        flags |= MOULT_CPU_AVX512 | (has(ecx, LEAF7_ECX_AVX512_VNNI) ? MOULT_CPU_AVX512_VNNI : 0);
+    return flags;
 }
