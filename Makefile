@@ -99,7 +99,7 @@ $(BUILD)/src/kernels/x86/scan_avx512.o: CFLAGS += $(AVX512)
 $(BUILD)/src/kernels/x86/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 $(BUILD)/src/kernels/x86/scan_avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 # The tests have it a second time, as a CPU with AVX-512 VNNI and without AVX-VNNI runs it.
-$(BUILD)/tests/kernels/avxvnni_evex.o: CFLAGS += -O3 -mavx2 -mfma -mavx512vl -mavx512vnni
+$(BUILD)/tests/kernels/x86/avxvnni_evex.o: CFLAGS += -O3 -mavx2 -mfma -mavx512vl -mavx512vnni
 $(BUILD)/src/kernels/arm/neondot.o: CFLAGS += -march=armv8.2-a+dotprod
 $(BUILD)/src/kernels/arm/scan_neondot.o: CFLAGS += -march=armv8.2-a+dotprod
 $(BUILD)/src/kernels/arm/neoni8mm.o: CFLAGS += -march=armv8.2-a+dotprod+i8mm
@@ -127,7 +127,7 @@ ARCHIVES := $(foreach f,$(FOLDERS),$(call archive,$(f)))
 define program_rules
 TEST_PROGRAMS_$(1) := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/$(1)/test_*.c))
 $(BUILD)/tests/$(1)/test_%: $(BUILD)/tests/$(1)/test_%.o $(patsubst %.c,$(BUILD)/%.o,$(filter-out \
-    tests/$(1)/test_%,$(wildcard tests/$(1)/*.c))) $(ARCHIVES)
+    tests/$(1)/test_%,$(wildcard tests/$(1)/*.c tests/$(1)/$(CPU)/*.c))) $(ARCHIVES)
 	$$(call say,LINK,$$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $$@ $$^ $(LDLIBS) -lcmocka
 endef

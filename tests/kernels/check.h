@@ -48,7 +48,7 @@ bool check_because(const char *format, ...) __attribute__((format(printf, 1, 2))
 
 /* As moult_kernels_at(), and behind them levels that are there for tests alone. */
 const struct moult_kernels *check_level_at(unsigned index);
-/* Of avxvnni_evex.c: for CPUs with AVX-512 VNNI. */
+/* Of x86/avxvnni_evex.c: for CPUs with AVX-512 VNNI. */
 extern const struct moult_kernels check_avxvnni_evex;
 
 void check_linear(const struct moult_kernels *kernels);

@@ -1,10 +1,8 @@
 /* The AVX-VNNI level in the encoding of AVX-512 VNNI: the same instructions on the same registers,
  * for CPUs that have the one and not the other. */
-#if defined(__x86_64__)
 #define VNNI_ENCODING "%{evex%} "
 #define LEVEL check_avxvnni_evex
 #define LEVEL_NAME "avxvnni_evex"
-#include "check.h"
+#include "../check.h"
 
 #include "kernels/x86/avxvnni.c"
-#endif
