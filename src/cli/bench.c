@@ -145,7 +145,7 @@ static json_t *measure_shape(const struct moult_model *model, struct moult_encod
         work->tokens / times.median_ms * 1e3, "gops", work->operations / times.median_ms * 1e-6,
         "peak_share", work->operations / times.median_ms * 1e-6 / peak_gops);
 
-    if (gang != NULL && shape->count == 1) {
+    if (gang != NULL && shape->count == 1 && work->tokens >= moult_encoder_share_tokens(model)) {
         times = moult_bench_shared(gang, work, milliseconds);
         json_object_set_new(row, "shared_median_ms", json_real(times.median_ms));
         json_object_set_new(row, "shared_least_ms", json_real(times.least_ms));
