@@ -270,6 +270,13 @@ void moult_reply_release(struct moult_reply *reply) {
     reply->value = NULL;
 }
 
+bool moult_exchange_is_under_way(const struct moult_exchange *exchange) {
+    for (unsigned i = 0; i < exchange->lane_count; i++)
+        if (exchange->lanes[i].state == LANE_RUNNING && exchange->lanes[i].attempts == 0)
+            return true;
+    return false;
+}
+
 const char *moult_exchange_trouble(const struct moult_exchange *exchange) {
     for (unsigned i = 0; i < exchange->lane_count; i++)
         if (exchange->lanes[i].attempts > 0 && exchange->lanes[i].state != LANE_IDLE)

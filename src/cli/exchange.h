@@ -35,6 +35,8 @@ void moult_exchange_send(struct moult_exchange *exchange, unsigned lane, const c
 int moult_exchange_wait(struct moult_exchange *exchange, int wait_ms, struct moult_reply *reply);
 void moult_reply_release(struct moult_reply *reply);
 
+/* Whether one is under way that has not met with trouble: its answer may be near. */
+bool moult_exchange_is_under_way(const struct moult_exchange *exchange);
 /* Why requests wait to be tried again, as a sentence; NULL: none does. */
 const char *moult_exchange_trouble(const struct moult_exchange *exchange);
 

@@ -19,6 +19,7 @@
 enum { LANES = 2, PARCELS = LANES + 2 };
 #define SAVE_EVERY_NS 1000000000u
 #define LOOK_EVERY_MS 100
+#define HEAR_OUT_NS 5000000000u
 #define REFUSED_AT_ONCE_MAX 20u   /* One after the other from the start: no document is at fault. */
 
 enum use { FREE, FILLING, FULL, SENT, DONE };
@@ -297,51 +298,84 @@ static int take_refusal(struct import *import, struct moult_parcel *parcel,
     return 0;
 }
 
-static int take_reply(struct import *import, unsigned at, const struct moult_reply *reply) {
-    struct moult_parcel *parcel = &import->parcels[at];
-    if (refuses(reply->status)) {
-        if (take_refusal(import, parcel, reply) != 0)
-            return -1;
-    } else if (reply->error.code == MOULT_OK) {
-        uint32_t count = moult_parcel_took(parcel);
-        const json_t *upserted = json_object_get(reply->value, "upserted");
-        if (json_integer_value(upserted) != count)
-            return moult_fail(import->error, MOULT_ERROR_INVALID,
-                              "The server took %" JSON_INTEGER_FORMAT " of %" PRIu32
-                              " documents; is it a moult?",
-                              json_integer_value(upserted), count);
-        import->taken += count;
-        import->result->vectors +=
-            (uint64_t)json_integer_value(json_object_get(reply->value, "vectors"));
-    } else {
-        return moult_fail(import->error, MOULT_ERROR_UNAVAILABLE, "%s", reply->error.message);
-    }
-    if (parcel->range_count > 0) {
-        send_parcel(import, at);
-        return 0;
-    }
-    import->uses[at] = DONE;
+static int take_success(struct import *import, struct moult_parcel *parcel,
+                        const struct moult_reply *reply, struct moult_error *error) {
+    uint32_t count = moult_parcel_took(parcel);
+    const json_t *upserted = json_object_get(reply->value, "upserted");
+    if (json_integer_value(upserted) != count)
+        return moult_fail(error, MOULT_ERROR_INVALID,
+                          "The server took %" JSON_INTEGER_FORMAT " of %" PRIu32
+                          " documents; is it a moult?",
+                          json_integer_value(upserted), count);
+    import->taken += count;
+    import->result->vectors +=
+        (uint64_t)json_integer_value(json_object_get(reply->value, "vectors"));
+    return 0;
+}
+
+static void free_done(struct import *import) {
     while (import->uses[import->oldest] == DONE) {
         import->refused += import->parcels[import->oldest].refused;
         import->uses[import->oldest] = FREE;
         import->oldest = (import->oldest + 1) % PARCELS;
     }
+}
+
+static int take_reply(struct import *import, unsigned at, const struct moult_reply *reply) {
+    struct moult_parcel *parcel = &import->parcels[at];
+    if (!refuses(reply->status) && reply->error.code != MOULT_OK)
+        return moult_fail(import->error, MOULT_ERROR_UNAVAILABLE, "%s", reply->error.message);
+    if ((refuses(reply->status) ? take_refusal(import, parcel, reply)
+                                : take_success(import, parcel, reply, import->error)) != 0)
+        return -1;
+    if (parcel->range_count > 0) {
+        send_parcel(import, at);
+        return 0;
+    }
+    import->uses[at] = DONE;
+    free_done(import);
     return 0;
 }
 
-static int await_reply(struct import *import) {
-    struct moult_reply reply;
-    int lane = moult_exchange_wait(import->exchange, LOOK_EVERY_MS, &reply);
-    int result = 0;
+/* The parcel that is answered; PARCELS when none is, for a while. */
+static unsigned await_reply(struct import *import, struct moult_reply *reply) {
+    unsigned at = 0;
+    int lane = moult_exchange_wait(import->exchange, LOOK_EVERY_MS, reply);
     if (lane < 0)
+        return PARCELS;
+    while (import->uses[at] != SENT || import->lanes[at] != (unsigned)lane)
+        at++;
+    return at;
+}
+
+static int await_and_take(struct import *import) {
+    struct moult_reply reply;
+    unsigned at = await_reply(import, &reply);
+    if (at == PARCELS)
         return 0;
-    for (unsigned i = 0; i < PARCELS; i++)
-        if (import->uses[i] == SENT && import->lanes[i] == (unsigned)lane) {
-            result = take_reply(import, i, &reply);
-            break;
-        }
+    int result = take_reply(import, at, &reply);
     moult_reply_release(&reply);
     return result;
+}
+
+/* One has failed for good: what the server says meanwhile of the others is noted, so that what it
+ * has taken need not be sent once more. Nothing else is sent. */
+static void hear_out(struct import *import, const volatile int *stop) {
+    uint64_t until_ns = moult_clock_ns() + HEAR_OUT_NS;
+    struct moult_reply reply;
+    struct moult_error second;
+    while (*stop == 0 && moult_clock_ns() < until_ns &&
+           moult_exchange_is_under_way(import->exchange)) {
+        unsigned at = await_reply(import, &reply);
+        if (at == PARCELS)
+            continue;
+        struct moult_parcel *parcel = &import->parcels[at];
+        if (reply.error.code == MOULT_OK && take_success(import, parcel, &reply, &second) == 0 &&
+            parcel->range_count == 0)
+            import->uses[at] = DONE;
+        moult_reply_release(&reply);
+    }
+    free_done(import);
 }
 
 static void draw(struct import *import) {
@@ -378,7 +412,7 @@ static int turn(struct import *import, bool *failed) {
         import->uses[filling] = FULL;
     send_full(import);
     if (count_uses(import, SENT) > 0)
-        return await_reply(import);
+        return await_and_take(import);
     if (!later)
         return 1;
     struct pollfd ready = {.fd = moult_records_fd(import->records), .events = POLLIN};
@@ -402,6 +436,8 @@ static int import_all(struct import *import, const volatile int *stop) {
         import->result->interrupted = true;
         return moult_fail(import->error, MOULT_ERROR_UNAVAILABLE, "Broken off.");
     }
+    if (ended < 0)
+        hear_out(import, stop);
     if (ended < 0 || failed)
         return -1;
     settle(import);

@@ -35,7 +35,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """True: that was the answer."""
         owner = self.server.owner
         number = owner.count(self.client_address, self.path)
-        trouble = owner.trouble(number) if owner.trouble else None
+        trouble = owner.trouble(number, body) if owner.trouble else None
         if isinstance(trouble, float):
             time.sleep(trouble)
         elif isinstance(trouble, tuple):
@@ -118,7 +118,12 @@ class Documents:
 
     def misbehave(self, trouble):
         """trouble(number of the request) → "close", "hang", "lose", (status, headers), seconds."""
-        self.trouble = trouble
+        self.trouble = trouble and (lambda number, body: trouble(number))
+
+    def misbehave_from(self, first, trouble):
+        """At each portion with a document of that number or a later one."""
+        self.trouble = lambda number, body: trouble if any(
+            int(document["id"]) >= first for document in json.loads(body)) else None
 
     def count(self, address, path):
         with self.lock:
