@@ -33,6 +33,15 @@ static void grow(const char *mebibytes, int kind) {
     nanosleep(&(struct timespec){1, 0}, NULL);
 }
 
+static int holds(void) {
+    char path[4096];
+    snprintf(path, sizeof(path), "%s.hold", getenv("MOULT_FAULTS_FILE"));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 static void act(const char *action, const char *where) {
     moult_log_warning("An injected fault at %s.", where);
     if (says(action, "crash"))
@@ -41,6 +50,8 @@ static void act(const char *action, const char *where) {
         _exit(3);
     while (says(action, "hang"))
         pause();
+    while (says(action, "hold") && holds())
+        nanosleep(&(struct timespec){0, 2000000}, NULL);
     if (says(action, "grow:"))
         grow(action + strlen("grow:"), MAP_PRIVATE);
     if (says(action, "grow-unlimited:"))
@@ -93,6 +104,8 @@ void moult_fault_text(const char *text, size_t size) {
     at += strlen(mark);
     size_t left = size - (size_t)(at - text);
     memcpy(action, at, left < sizeof(action) ? left : sizeof(action) - 1);
+    if (getenv("MOULT_FAULTS_FILE"))
+        note_reached(getenv("MOULT_FAULTS_FILE"), "text");
     act(action, "a text");
 }
 

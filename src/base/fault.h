@@ -4,9 +4,10 @@
  * A fault point is a place with a name. Each time one is passed, the file that
  * MOULT_FAULTS_FILE names is read; where it says "POINT ACTION", this point is
  * noted in that file's name with ".reached", and the action is done: "crash",
- * "exit", "hang", "sleep:MILLISECONDS", "grow:MIB", or "grow-unlimited:MIB", which no
- * limit of the process counts. A text that contains
- * "\x01moult-fault:ACTION" does the same in the thread that comes to it. */
+ * "exit", "hang", "hold", which lasts as long as there is a file of that name with
+ * ".hold", "sleep:MILLISECONDS", "grow:MIB", or "grow-unlimited:MIB", which no
+ * limit of the process counts. A text that contains "\x01moult-fault:ACTION" does
+ * the same in the thread that comes to it, and is noted as "text". */
 #ifndef MOULT_BASE_FAULT_H
 #define MOULT_BASE_FAULT_H
 

@@ -14,9 +14,9 @@ def keyed(tiny_model, tmp_path_factory):
     from serving import Server
 
     class KeyedServer(Server):
-        def call(self, method, path, body=None, headers=None, timeout=60):
+        def call(self, method, path, body=None, headers=None, **more):
             headers = {"Authorization": "Bearer s3cret", **(headers or {})}
-            return super().call(method, path, body, headers, timeout)
+            return super().call(method, path, body, headers, **more)
 
     place = tmp_path_factory.mktemp("keyed")
     (place / "key").write_text("s3cret\n")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from fixtures import sleepy
+from fixtures import HELD
 from serving import alive, until
 
 
@@ -28,22 +28,28 @@ def test_under_load(serve, tiny, signal_number):
     assert result["closed"] > 0
 
 
-def test_requests_in_flight_are_answered_whole(serve_with_faults, tiny):
+def test_requests_in_flight_are_answered_whole(serve_with_faults, faults, tiny):
+    faults.hold()
     server = serve_with_faults(tiny["a"])
-    answers = []
+    sent, answers = [], []
 
     def ask():
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        connection.request("POST", "/embed", json.dumps({"inputs": sleepy(800)}),
+        connection.request("POST", "/embed", json.dumps({"inputs": HELD}),
                            {"Content-Type": "application/json"})
+        sent.append(connection)
         answer = connection.getresponse()
         answers.append((answer.status, len(answer.read()), answer.headers.get("Connection")))
         connection.close()
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
         thread.start()
-    time.sleep(0.3)
+    until("all to be sent", lambda: len(sent) == len(threads))
+    faults.wait_for("text")
+    assert server.get("/health").status == 200      # What came before it has been read.
     server.process.send_signal(signal.SIGTERM)
+    until("the end to begin", lambda: "Asked to stop" in server.log())
+    faults.release()
     for thread in threads:
         thread.join()
     assert server.wait() == 0
@@ -86,15 +92,19 @@ def test_during_an_update(serve_with_faults, faults, tiny):
     assert server.fingerprint() == tiny.fingerprints["a"]
 
 
-def test_a_terminal_s_interrupt_reaches_the_whole_group_and_loses_nothing(serve_with_faults, tiny):
+def test_a_terminal_s_interrupt_reaches_the_whole_group_and_loses_nothing(
+        serve_with_faults, faults, tiny):
     """^C goes to every process of the group: the workers must leave the end to the front."""
+    faults.hold()
     server = serve_with_faults(tiny["a"], before=os.setsid)
     answers = []
     thread = threading.Thread(
-        target=lambda: answers.append(server.embed(sleepy(800))))
+        target=lambda: answers.append(server.embed(HELD)))
     thread.start()
-    time.sleep(0.3)
+    faults.wait_for("text")
     os.killpg(server.pid, signal.SIGINT)
+    until("the end to begin", lambda: "Asked to stop" in server.log())
+    faults.release()
     thread.join()
     assert answers[0].status == 200, answers
     assert server.wait() == 0

@@ -207,12 +207,13 @@ def test_a_model_that_is_gone(line, tiny):
 def test_only_one_at_a_time(line_with_faults, faults, tiny):
     server = line_with_faults(tiny["a"])
     serving = server.process
-    faults.set("loading", "sleep:3000")
+    faults.hold("loading")
     server.start(ready=False)
     newer = server.process
     until("a successor", lambda: f"Process {newer.pid}, " in server.log())
     code, said = server.try_to_follow()
     assert code == 1 and "about to take over already" in said, said
+    faults.release()
     until("the first to serve", lambda: newer.pid in server.successions())
     server.old.append(serving)
 
@@ -220,10 +221,9 @@ def test_only_one_at_a_time(line_with_faults, faults, tiny):
 def test_orders_wait_for_the_new_one(line_with_faults, faults, tiny):
     """An update that runs is cancelled, and says why; one that comes is told to come again."""
     server = line_with_faults(tiny["a"], options=[ALLOW, tiny.place])
-    faults.set("loading", "sleep:20000")
+    faults.hold("loading")
     running = server.update(tiny["b"], wait=False).json["id"]
     until("the candidate", lambda: len(server.workers()) == 2)
-    faults.set("loading", "sleep:3000")
     serving = server.process
     server.start(ready=False)
     newer, server.process = server.process, serving
@@ -233,9 +233,9 @@ def test_orders_wait_for_the_new_one(line_with_faults, faults, tiny):
     assert answer.status == 503 and answer.headers["Retry-After"], answer
     assert server.embed("london").status == 200
     server.process = newer
+    faults.release()
     until("the new one to serve", lambda: newer.pid in server.successions())
     server.old.append(serving)
-    faults.set()
     assert server.slot()["history"][-1]["result"] == "cancelled"
     until("the order to be taken", lambda: server.update(tiny["b"]).status == 200)
 
@@ -291,26 +291,30 @@ def test_the_old_one_dies_and_connections_only_wait(line_with_faults, faults, ti
     """The new one has the socket from the offer on."""
     server = line_with_faults(tiny["a"])
     serving = server.process
-    faults.set("loading", "sleep:2000")
+    faults.hold("loading")
     server.start(ready=False)
     until("a successor", lambda: f"Process {server.pid}, " in server.log())
-    until("its worker", lambda: faults.reached("loading"))
+    faults.wait_for("loading")
     serving.kill()
     serving.wait()
+    waiting = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    faults.release()
+    assert b" 200 " in ask_health(waiting)
+    waiting.close()
     assert server.embed("london").status == 200
 
 
 def test_the_old_one_is_stopped_meanwhile(line_with_faults, faults, tiny):
     server = line_with_faults(tiny["a"])
     serving = server.process
-    faults.set("loading", "sleep:2000")
+    faults.hold("loading")
     server.start(ready=False)
     until("a successor", lambda: f"Process {server.pid}, " in server.log())
     serving.send_signal(signal.SIGTERM)
     assert serving.wait(60) == 0
     assert server.process.wait(60) == 1
     assert "asked to stop" in server.log()
-    faults.set()
+    faults.release()
     server.start()
 
 
@@ -341,9 +345,11 @@ def test_strangers_on_the_control_socket(line, tiny):
 def test_a_socket_that_connections_wait_in(line_with_faults, faults, tiny):
     server = line_with_faults(tiny["a"], kind=Activated)
     assert server.stop() == 0
-    faults.set("loading", "sleep:1000")
+    faults.hold("loading")
     waiting = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     server.start(ready=False)
+    faults.wait_for("loading")
+    faults.release()
     assert b" 200 " in ask_health(waiting)
     waiting.close()
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from fixtures import DEADLY, FAULTS, SOAK, sleepy
+from fixtures import DEADLY, FAULTS, HELD, SOAK
 from loading import assert_clean
 from serving import alive, freeze, until
 from watching import Watch
@@ -80,16 +80,16 @@ def test_the_last_client_of_an_old_model_goes_while_its_worker_is_restarted(
         serve_with_faults, faults, tiny):
     faults.environment.update(MOULT_FAULTS_WATCHDOG_S="20")
     server = serve_with_faults(tiny["a"], options=["--keep-warm", 0, ALLOW, tiny.place])
-    faults.set("loading", "sleep:1500")
+    faults.hold("loading", once=True)
     kill_worker(server)
-    until("the restart", lambda: faults.reached("loading"))
-    faults.set()
+    faults.wait_for("loading")
     body = '{"inputs": "london"}'
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(f"POST /embed HTTP/1.1\r\nHost: localhost\r\n"
                        f"x-moult-model: tiny@{tiny.fingerprints['a'][:8]}\r\n"
                        f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
         assert server.updated(tiny["b"]) == 2
+    faults.release()
     until("the old generation to go", lambda: len(server.workers()) == 1, 10)
 
 
@@ -100,16 +100,18 @@ def test_killed_around_the_cut_over(serve_with_faults, faults, tiny, point, vict
     server = serve_with_faults(tiny["a"], options=["--keep-warm", 0, ALLOW, tiny.place])
     with Watch(server, tiny) as watch:
         watch.event()
-        faults.set(point, "sleep:400")
+        faults.hold(point)
         answers = []
         caller = threading.Thread(target=lambda: answers.append(server.update(tiny["b"])))
         caller.start()
-        until(f"{point} to be reached", lambda: faults.reached(point))
+        faults.wait_for(point)
         workers = server.workers()
-        for pid in {"old": workers[:1], "new": workers[1:2], "both": workers}[victim]:
+        dying = {"old": workers[:1], "new": workers[1:2], "both": workers}[victim]
+        for pid in dying:
             os.kill(pid, signal.SIGKILL)
+        until("them to be dead", lambda: not any(alive(pid) for pid in dying))
+        faults.release()
         caller.join()
-        faults.set()
         answer = answers[0]
         assert answer.json["status"] == ("live" if answer.status == 200 else "refused"), answer
         if answer.status == 200:
@@ -140,7 +142,7 @@ def test_the_serving_worker_ends_at_a_point(serve_with_faults, faults, tiny, poi
 def test_candidate_killed_by_others_while_it_loads(serve_with_faults, faults, tiny):
     server = serve_with_faults(tiny["a"], options=[ALLOW, tiny.place])
     serving = server.worker()
-    faults.set("loading", "sleep:5000")
+    faults.hold("loading")
     update = server.update(tiny["b"], wait=False).json["id"]
     candidate = until("the candidate", lambda: [p for p in server.workers() if p != serving])[0]
     os.kill(candidate, signal.SIGKILL)
@@ -154,10 +156,13 @@ def test_the_serving_worker_dies_while_a_candidate_loads(serve_with_faults, faul
     serving = server.worker()
     with tiny.load(server, connections=8) as load:
         load.wait_for_answers(50)
-        faults.set("loading", "sleep:700")
+        faults.hold("loading")
         update = server.update(tiny["b"], wait=False).json["id"]
-        until("the candidate", lambda: len(server.workers()) == 2)
+        faults.wait_for("loading")
         os.kill(serving, signal.SIGKILL)
+        # Its replacement has got as far.
+        faults.wait_for("loading", times=2)
+        faults.release()
         assert server.wait_for_end(update)["status"] == "live"
         load.wait_for_answers(100)
         assert_clean(load.stop())
@@ -186,7 +191,7 @@ def test_a_worker_that_hangs_in_a_batch(serve_with_faults, faults, tiny, point):
     answers = []
     thread = threading.Thread(target=lambda: answers.append(server.embed("how big is london")))
     thread.start()
-    time.sleep(0.3)
+    faults.wait_for(point)
     faults.set()
     thread.join()
     assert answers[0].status == 200, answers
@@ -273,10 +278,11 @@ def test_deadly_requests_whose_clients_leave_do_not_roll_a_model_back_either(
         worker = until("a worker", lambda: [pid for pid in server.workers() if pid != old])[0]
         until("it to answer", lambda: server.embed("london").status == 200)
         body = json.dumps({"inputs": "\x01moult-fault:hang london"})
+        begun = faults.times("text")
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(f"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
                                f"{len(body)}\r\n\r\n{body}".encode())
-            time.sleep(0.2)   # Until it has been begun; where it has not, nothing is shown.
+            faults.wait_for("text", times=begun + 1)
         until("the watchdog to end it", lambda: not alive(worker))
     assert server.embed("london").headers["x-moult-generation"] == "2"
     assert server.generation() == 2
@@ -325,17 +331,20 @@ def test_a_worker_that_always_dies_at_once_is_started_ever_more_slowly(serve_wit
 def test_the_straggler_is_answered_and_the_update_completes(serve_with_faults, faults, tiny):
     """One request is stuck in the old generation for longer than the deadline."""
     faults.environment.update(MOULT_FAULTS_WATCHDOG_S="20", MOULT_FAULTS_STRAGGLER_S="1")
+    faults.hold()
     server = serve_with_faults(tiny["a"], options=["--keep-warm", 0, ALLOW, tiny.place])
     answers = []
     thread = threading.Thread(
-        target=lambda: answers.append(server.embed(sleepy(4000))))
+        target=lambda: answers.append(server.embed(HELD)))
     with Watch(server, tiny) as watch:
         watch.event()
         thread.start()
-        time.sleep(0.3)
+        faults.wait_for("text")
         for letter, number in zip("bca", (2, 3, 4)):
             assert server.updated(tiny[letter]) == number
             watch.live(number)
+        assert not answers
+        faults.release()
         thread.join()
     assert answers[0].status == 200, answers
 

@@ -10,7 +10,7 @@ import pytest
 
 import models
 from loading import BUILD, Load
-from serving import Server
+from serving import Server, until
 
 SOAK = os.environ.get("MOULT_TEST_SOAK") == "1"
 FAULTS = BUILD / "faults/moult"
@@ -99,6 +99,7 @@ def serve(tmp_path):
 
 # Texts at which the program with fault points misbehaves.
 DEADLY = "\x01moult-fault:crash london"
+HELD = "\x01moult-fault:hold london"       # As long as Faults.hold() lasts.
 
 
 def sleepy(milliseconds):
@@ -119,10 +120,26 @@ class Faults:
         partial.write_text(f"{point} {action}\n" if point else "")
         partial.rename(self.path)
 
-    def reached(self, point):
-        """Whether some process has been at that point while there was something to do."""
+    def hold(self, point=None, once=False):
+        """Whoever comes to that point stands there, or only the first who does; texts, too."""
+        self.path.with_suffix(".hold").touch()
+        self.set(point, "once:hold" if once else "hold")
+
+    def release(self):
+        """All that stand go on, and nobody stands from now on."""
+        self.set()
+        self.path.with_suffix(".hold").unlink(missing_ok=True)
+
+    def times(self, point):
+        """How often some process has been at that point while there was something to do."""
         reached = self.path.with_suffix(".reached")
-        return reached.exists() and point in reached.read_text().split()
+        return reached.read_text().split().count(point) if reached.exists() else 0
+
+    def reached(self, point):
+        return self.times(point) > 0
+
+    def wait_for(self, point, times=1):
+        until(f"{point} to be reached {times} times", lambda: self.times(point) >= times)
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ class Answer:
         return f"<{self.status} {self.body[:300]!r}>"
 
 
-def call(port, method, path, body=None, headers=None, timeout=TIMEOUT):
+def call(port, method, path, body=None, headers=None, timeout=TIMEOUT, sent=None):
+    """`sent` is called between the request and its answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         headers = dict(headers or {})
@@ -52,6 +53,8 @@ def call(port, method, path, body=None, headers=None, timeout=TIMEOUT):
             body = body if isinstance(body, (bytes, str)) else json.dumps(body)
             headers.setdefault("Content-Type", "application/json")
         connection.request(method, path, body, headers)
+        if sent:
+            sent()
         answer = connection.getresponse()
         return Answer(answer.status, answer.headers, answer.read())
     finally:
@@ -204,8 +207,8 @@ class Server:
 
     # ---- What it answers ----
 
-    def call(self, method, path, body=None, headers=None, timeout=TIMEOUT):
-        return call(self.port, method, path, body, headers, timeout)
+    def call(self, method, path, body=None, headers=None, **more):
+        return call(self.port, method, path, body, headers, **more)
 
     def get(self, path, **more):
         return self.call("GET", path, **more)
@@ -217,11 +220,11 @@ class Server:
         return self.post("/embed", {"inputs": text},
                          headers={"x-moult-model": model} if model else None)
 
-    def update(self, model=None, wait=True, timeout=TIMEOUT, **more):
+    def update(self, model=None, wait=True, timeout=TIMEOUT, sent=None, **more):
         body = {"wait": wait, **more}
         if model is not None:
             body["model"] = str(model)
-        return self.post("/update_model", body, timeout=timeout)
+        return self.post("/update_model", body, timeout=timeout, sent=sent)
 
     def updated(self, model=None, **more):
         """An update that must go live; returns its generation."""

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import models
-from fixtures import sleepy
+from fixtures import HELD
 from loading import assert_clean
 from serving import until
 
@@ -17,12 +17,16 @@ ALLOW = "--allow-model-from"
 
 
 class Caller(threading.Thread):
-    """Asks for an update and keeps the answer."""
+    """Asks for an update and keeps the answer; begun, the server has read the order."""
 
     def __init__(self, server, *arguments, **more):
         super().__init__()
         self.server, self.arguments, self.more, self.answer = server, arguments, more, None
+        sent = threading.Event()
+        self.more["sent"] = sent.set
         self.start()
+        assert sent.wait(60)
+        assert server.get("/v2/health/live").status == 200     # What was sent before it is read.
 
     def run(self):
         self.answer = self.server.update(*self.arguments, **self.more)
@@ -53,28 +57,31 @@ def test_two_slots_take_the_same_folder_at_once(serve_with_faults, faults, tiny)
 
 
 def test_room_is_made_as_soon_as_a_straggler_is_answered(serve_with_faults, faults, tiny):
-    faults.environment.update(MOULT_FAULTS_WATCHDOG_S="30", MOULT_FAULTS_STRAGGLER_S="30")
+    faults.environment.update(MOULT_FAULTS_WATCHDOG_S="600", MOULT_FAULTS_STRAGGLER_S="600")
     server = serve_with_faults(tiny["a"], options=["--keep-warm", "10m", ALLOW, tiny.place])
+    faults.hold()
     stragglers = []
     for letter in "bc":
-        straggler = threading.Thread(target=server.embed, args=(sleepy(2000),))
+        straggler = threading.Thread(target=server.embed, args=(HELD,))
         straggler.start()
         stragglers.append(straggler)
-        time.sleep(0.2)
+        faults.wait_for("text", times=len(stragglers))
         server.updated(tiny[letter])
-    begun = time.monotonic()
-    server.updated(tiny["a"])
-    assert time.monotonic() - begun < 10
+    third = Caller(server, tiny["a"], timeout=300)
+    update = running(server)["id"]
+    faults.release()
+    assert third.result().json["status"] == "live" and third.answer.json["id"] == update
     for straggler in stragglers:
         straggler.join()
 
 
 def test_an_order_while_the_first_model_loads(serve_with_faults, faults, tiny):
-    faults.set("loading", "sleep:1000")
+    faults.hold("loading", once=True)
     server = serve_with_faults(tiny["a"], options=[ALLOW, tiny.place], ready=False)
-    until("the first model to load", lambda: faults.reached("loading"))
-    faults.set()
-    server.updated(tiny["b"])
+    faults.wait_for("loading")
+    order = Caller(server, tiny["b"])
+    faults.release()
+    assert order.result().json["status"] == "live", order.answer
     assert server.fingerprint() == tiny.fingerprints["b"]
 
 
@@ -84,7 +91,6 @@ def running(server):
 
 def test_there_and_back_within_100_ms(server, tiny):
     there = Caller(server, tiny["b"])
-    time.sleep(0.05)
     back = Caller(server, tiny["a"])
     answers = there.result(), back.result()
     assert answers[0].status == 409 and answers[0].json["status"] == "superseded", answers
@@ -94,8 +100,9 @@ def test_there_and_back_within_100_ms(server, tiny):
 
 
 def test_the_same_target_joins(server, tiny, faults):
-    faults.set("copy", "sleep:500")
+    faults.hold("copy")
     callers = [Caller(server, tiny["b"]) for _ in range(4)]
+    faults.release()
     answers = [caller.result() for caller in callers]
     assert {answer.status for answer in answers} == {200}, answers
     assert len({answer.json["id"] for answer in answers}) == 1, answers
