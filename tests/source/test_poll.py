@@ -11,7 +11,7 @@ import time
 import pytest
 
 import models
-from fixtures import SOAK, Known, moult
+from fixtures import SOAK, moult, tiny_models
 from hub import (Hub, ModelServer, answers, behaves, blob_name, close_after, hangs_after,
                  ignores_range, longer, redirects_to, then_behaves, without_length, wrong_bytes)
 from loading import assert_clean
@@ -93,12 +93,10 @@ FAULTS_OF_A_HUB = [
     ("model.safetensors", answers(404), "model.safetensors")]
 
 
-@pytest.fixture
-def many(tmp_path):
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
     """Models that no server has the weights of, the first beside five more."""
-    place = tmp_path / "many"
-    return Known(place, **{letter: models.make_tiny(place / letter / "tiny", seed)
-                           for seed, letter in enumerate("ghijkl", 100)})
+    return tiny_models("many others", "ghijkl", 100, tmp_path_factory)
 
 
 def test_a_hub_that_fails_and_comes_back(hub, puller, serve, many, under_load):

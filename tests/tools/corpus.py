@@ -17,6 +17,7 @@ import numpy
 import pytest
 
 import models
+from fixtures import shared
 from serving import Server
 
 CLOSE = 2e-6        # Of scores: sums in f32 in another order.
@@ -33,12 +34,18 @@ class Texts:
 
     def learn(self, letter, folder, place):
         """What a server of that model alone, and without documents, says of them."""
-        with Server(place / f"alone-{letter}", folder,
-                    options=["--precision", "f32", "--store", "none"]) as server:
-            fingerprint = server.fingerprint()
+        vectors = place / f"{letter}.npz"
+        if not vectors.exists():
+            with Server(place / f"alone-{letter}", folder,
+                        options=["--precision", "f32", "--store", "none"]) as server:
+                numpy.savez(vectors, fingerprint=server.fingerprint(),
+                            documents=_embed(server, self.texts, "document"),
+                            asked=_embed(server, self.queries, "query"))
+        with numpy.load(vectors) as known:
+            fingerprint = str(known["fingerprint"])
             self.letters[letter] = fingerprint
-            self.documents[fingerprint] = _embed(server, self.texts, "document")
-            self.asked[fingerprint] = _embed(server, self.queries, "query")
+            self.documents[fingerprint] = known["documents"]
+            self.asked[fingerprint] = known["asked"]
 
 
 def _embed(server, texts, kind):
@@ -54,10 +61,13 @@ def _embed(server, texts, kind):
 
 @pytest.fixture(scope="session")
 def texts(tiny, tmp_path_factory):
-    texts = Texts()
-    for letter in "abc":
-        texts.learn(letter, tiny[letter], tmp_path_factory.mktemp("texts"))
-    return texts
+    def learn(place):
+        place.mkdir(exist_ok=True)
+        texts = Texts()
+        for letter in "abc":
+            texts.learn(letter, tiny[letter], place)
+        return texts
+    return learn(shared("texts", learn, tmp_path_factory))
 
 
 @pytest.fixture

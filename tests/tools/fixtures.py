@@ -1,9 +1,11 @@
 """Fixtures of tests/update and tests/fault: models whose vectors are known, and servers."""
 
+import fcntl
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -28,8 +30,22 @@ def fingerprint_of(folder):
     return json.loads(done.stdout)["fingerprint"]
 
 
+def shared(name, make, tmp_path_factory):
+    """A folder that make(folder) fills once for all files of a tests/run; nobody changes it."""
+    place = pathlib.Path(os.environ.get("MOULT_TEST_SHARED") or tmp_path_factory.mktemp("shared"))
+    with open(place / f"{name}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / name).exists():
+            partial = place / f"{name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            partial.rename(place / name)
+    return place / name
+
+
 class Known:
-    """Model folders by a letter, and the vectors that each gives for the texts."""
+    """Model folders by a letter, and the vectors that each gives for the texts. Where the folder
+    has those of a letter already, they are taken."""
 
     def __init__(self, folder, precision="auto", **folders):
         self.precision = precision
@@ -41,14 +57,16 @@ class Known:
             self.add(letter, source)
 
     def add(self, letter, source):
-        vectors = self.place / f"{letter}.npy"
-        text_file = self.place / "texts.txt"
-        text_file.write_text("".join(text + "\n" for text in self.texts))
-        done = moult("embed", source, "--precision", self.precision, "--input", text_file,
-                     "--output", vectors)
-        assert done.returncode == 0, done.stderr
+        vectors, name = self.place / f"{letter}.npy", self.place / f"{letter}.fingerprint"
+        if not name.exists():
+            text_file = self.place / "texts.txt"
+            text_file.write_text("".join(text + "\n" for text in self.texts))
+            done = moult("embed", source, "--precision", self.precision, "--input", text_file,
+                         "--output", vectors)
+            assert done.returncode == 0, done.stderr
+            name.write_text(fingerprint_of(source))
         self.folders[letter] = pathlib.Path(source)
-        self.fingerprints[letter] = fingerprint_of(source)
+        self.fingerprints[letter] = name.read_text()
         self.expectations[self.fingerprints[letter]] = vectors
 
     def __getitem__(self, letter):
@@ -58,12 +76,20 @@ class Known:
         return Load(server.port, self.texts, self.expectations, **more)
 
 
+def tiny_models(name, letters, first_seed, tmp_path_factory):
+    """Of one shape, with other weights; the folder is this session's own."""
+    def make(place):
+        Known(place, **{letter: models.make_tiny(place / letter / "tiny", seed)
+                        for seed, letter in enumerate(letters, first_seed)})
+    place = tmp_path_factory.mktemp(name)
+    shutil.copytree(shared(name, make, tmp_path_factory), place, dirs_exist_ok=True)
+    return Known(place, **{letter: place / letter / "tiny" for letter in letters})
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """Three tiny models of one shape, with other weights; b is also the second best of names."""
-    place = tmp_path_factory.mktemp("tiny")
-    return Known(place, **{letter: models.make_tiny(place / letter / "tiny", seed)
-                           for seed, letter in enumerate("abc", 1)})
+    """Three tiny models; b is also the second best of names."""
+    return tiny_models("tiny", "abc", 1, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +98,11 @@ def real(tmp_path_factory):
     source = os.environ.get("MOULT_TEST_MODEL")
     if not source:
         pytest.skip("MOULT_TEST_MODEL names no model folder")
-    place = tmp_path_factory.mktemp("real")
-    return Known(place, a=source, b=models.copy_with_noise(source, place / "noise"))
+    def make(place):
+        place.mkdir()
+        Known(place, a=source, b=models.copy_with_noise(source, place / "noise"))
+    place = shared("real", make, tmp_path_factory)
+    return Known(place, a=source, b=place / "noise")
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-import models
-from fixtures import Known, moult, sleepy
+from fixtures import moult, sleepy, tiny_models
 from loading import assert_clean
 from serving import until
 
@@ -19,9 +18,7 @@ ALLOW = "--allow-model-from"
 @pytest.fixture(scope="session")
 def many(tmp_path_factory):
     """Six models of one shape."""
-    place = tmp_path_factory.mktemp("many")
-    return Known(place, **{letter: models.make_tiny(place / letter / "tiny", seed)
-                           for seed, letter in enumerate("abcdef", 21)})
+    return tiny_models("many", "abcdef", 21, tmp_path_factory)
 
 
 def label(known, letter):
