@@ -10,7 +10,8 @@
  * One scale for all queries of a head and one for all keys, so that scores of one query compare
  * as they are; one for each channel of the values. All come from this sequence alone. No sum can
  * leave 32 bits: queries and keys have as many bits as D products leave room for, and the sums
- * of the second product become floats after every FLUSH_KEYS keys. */
+ * of the second product become floats after every FLUSH_KEYS keys, unless the weights of all keys
+ * add up to no more than those of so many can. */
 
 enum {
     WEIGHT_LOG = 13,
@@ -423,6 +424,16 @@ WEIGH(4)
 static void (*const weigh_of[])(const struct word_head *head, float *scores, float *factors) = {
     NULL, weigh_1, weigh_2, weigh_3, weigh_4};
 
+/* Whether the weights of each query add up to no more than FLUSH_KEYS of the largest: then its sums
+ * have room for all keys. */
+static bool weigh_little(const float *factors, unsigned rows) {
+    bool little = true;
+
+    for (unsigned i = 0; i < rows; i++)
+        little = little && factors[i * FACTOR_STEP] >= 1.0f / (WEIGHT_MOST * FLUSH_KEYS);
+    return little;
+}
+
 /* One block of queries, from the `first`, into out [rows][D]. */
 static void attend_words(const struct word_head *head, uint32_t first, unsigned rows, float *out,
                          size_t out_stride) {
@@ -430,6 +441,7 @@ static void attend_words(const struct word_head *head, uint32_t first, unsigned 
     uint32_t L = head->L, D = head->D;
     _Alignas(64) float sums[TILE_ROWS * VALUE_PANEL], factors[TILE_ROWS * FACTOR_STEP];
     struct pair_sums scores = {.to = head->scores, .stride = stride};
+    uint32_t step;
 
     for (uint32_t at = 0; at < L; at += PANEL, scores.to += PANEL) {
         uint32_t vectors = (L - at + LANES - 1) / LANES;
@@ -442,6 +454,9 @@ static void attend_words(const struct word_head *head, uint32_t first, unsigned 
     for (unsigned i = 0; i < rows; i += 4)
         weigh_of[rows - i < 4 ? rows - i : 4](head, head->scores + i * stride,
                                               factors + i * FACTOR_STEP);
+    step = FLUSH_KEYS / 2;
+    if (step < head->key_pairs && weigh_little(factors, rows))
+        step = head->key_pairs;
     for (uint32_t d = 0; d < D; d += VALUE_PANEL) {
         unsigned vectors = D - d > VALUE_PANEL - LANES ? VALUE_VECTORS : 1;
         const ints *values = head->values + (size_t)d / LANES * head->key_pairs;
@@ -450,15 +465,14 @@ static void attend_words(const struct word_head *head, uint32_t first, unsigned 
 
         for (unsigned j = 0; j < vectors; j++)
             done.some[j] = first_lanes(D - d - j * LANES);
-        for (uint32_t n = 0; n < head->key_pairs; n += FLUSH_KEYS / 2) {
+        for (uint32_t n = 0; n < head->key_pairs; n += step) {
             uint32_t left = head->key_pairs - n;
 
-            if (left <= FLUSH_KEYS / 2)
+            if (left <= step)
                 done.scales = head->value_scales + d;
             multiply_pairs_of[rows]((const char *)head->scores + n * 4, stride * 4,
                                     values + (size_t)n * vectors,
-                                    left < FLUSH_KEYS / 2 ? left : FLUSH_KEYS / 2, vectors,
-                                    &done);
+                                    left < step ? left : step, vectors, &done);
             done.more = true;
         }
     }
