@@ -24,7 +24,7 @@ def test_the_real_model_is_replaced_under_load(serve, real):
         watch.wait_for_answers(2000 if SOAK else 200)
         for turn in range(updates):
             watch.event()
-            generation = server.updated(real["ab"[(turn + 1) % 2]])
+            generation = server.updated(real["ab"[(turn + 1) % 2]], timeout=200)
             watch.live(generation)
             watch.steady()
             watch.wait_for_answers(100 if SOAK else 30, generation=generation)
