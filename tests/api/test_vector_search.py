@@ -250,18 +250,22 @@ def test_no_text_meets_the_score_of_another_version(tiny, name):
     vectors = dict(zip(texts, embed(tiny, texts, "document")))
     query = "people"
     vector = embed(tiny, [query], "query")[0]
-    ending = threading.Event()
+    ending, turns = threading.Event(), [0, 0]
 
     def write(i):
-        turn = 0
-        while not ending.is_set():
-            put(tiny, {"id": f"{i}", "text": versions[i][turn % 2], "metadata": {"i": i}}, name)
-            turn += 1
-        return turn
+        try:
+            while not ending.is_set():
+                text = versions[i][turns[i] % 2]
+                put(tiny, {"id": f"{i}", "text": text, "metadata": {"i": i}}, name)
+                turns[i] += 1
+        finally:
+            ending.set()
 
     def search(n):
         more = [{}, {"filter": {"i": {"$lt": 5}}}, {"mode": "hybrid"}][n % 3]
-        for _ in range(60):
+        searches = 0
+        while searches < 60 or (min(turns) <= 10 and not ending.is_set()):
+            searches += 1
             for hit in ask(tiny, name, query=query, **more)["results"]:
                 if "mode" not in more:
                     assert hit["score"] == pytest.approx(vectors[hit["text"]] @ vector, abs=CLOSE)
@@ -275,7 +279,8 @@ def test_no_text_meets_the_score_of_another_version(tiny, name):
                 searcher.result()
         finally:
             ending.set()
-        assert min(writer.result() for writer in writers) > 10
+        for writer in writers:
+            writer.result()
 
 
 def test_a_document_that_is_replaced_is_always_there(tiny, name):
