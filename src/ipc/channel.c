@@ -11,10 +11,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/futex.h"
 #include "base/machine.h"
 #include "base/memory.h"
 #include "ipc/blocks.h"
-#include "base/futex.h"
 #include "ipc/layout.h"
 
 #ifndef MFD_NOEXEC_SEAL

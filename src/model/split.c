@@ -18,7 +18,6 @@
 #include "model/split.h"
 
 #include <stdatomic.h>
-
 #include <time.h>
 
 #include "base/error.h"
